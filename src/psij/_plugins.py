@@ -1,0 +1,366 @@
+"""Finds executors and launchers, and loads them when they are asked for.
+
+There are three sources: what comes with the library (:mod:`psij._builtins`); the entry points of installed
+distributions, in the groups ``psij.executors`` and ``psij.launchers``, which name a class; and Python files in
+directories ``psij-descriptors`` on ``sys.path``, with lists ``__PSI_J_EXECUTORS__`` and ``__PSI_J_LAUNCHERS__``
+of :class:`.Descriptor` objects. They are read when the first plugin is asked for, and again when ``sys.path`` has
+changed. A plugin that is broken spoils nothing but itself: its error is raised when it is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+from psij import _builtins
+from psij._log import lazy_logger
+from psij.descriptor import Descriptor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any, Callable, Optional
+
+    from packaging.version import Version
+
+logger = lazy_logger('psij')
+
+DESCRIPTOR_DIRECTORY = 'psij-descriptors'
+
+
+class Plugin:
+    """A descriptor, where it was found, and the class once it is loaded.
+
+    Parameters
+    ----------
+    descriptor
+        Describes the plugin.
+    root
+        For a plugin from ``psij-descriptors``: the entry of ``sys.path`` under which the directory stands. The
+        class must be under the same entry.
+    """
+
+    def __init__(self, descriptor: Descriptor, root: Optional[str] = None) -> None:
+        from packaging.version import Version
+
+        self.descriptor = descriptor
+        self.name = descriptor.name.lower()
+        self.names = (self.name, *(alias.lower() for alias in descriptor.aliases or ()))
+        self.version: Version = Version(str(descriptor.version))
+        self.module, _, self.qualname = descriptor.cls.rpartition('.')
+        self.root = root
+        self.error: Optional[BaseException] = None
+        self._class: Optional[type[Any]] = None
+
+    @property
+    def path(self) -> Optional[str]:
+        """The file that implements the plugin, or should."""
+        if self.root is not None:
+            return _file_of(self.root, self.module)
+        import importlib.util
+
+        try:
+            spec = importlib.util.find_spec(self.module)
+        except (ImportError, ValueError):
+            return None
+        return None if spec is None else spec.origin
+
+    def load(self) -> type[Any]:
+        """Return the class.
+
+        Raises
+        ------
+        Exception
+            What came up when the class was loaded; the same is raised each time.
+        """
+        if self.error is not None:
+            raise self.error
+        if self._class is None:
+            import importlib
+
+            try:
+                module = (
+                    importlib.import_module(self.module) if self.root is None else _import(self.root, self.module)
+                )
+                self._class = self._identify(getattr(module, self.qualname))
+            except Exception as ex:
+                self.error = ex
+                raise
+        return self._class
+
+    def _identify(self, cls: type[Any]) -> type[Any]:
+        if '_NAME_' not in vars(cls):
+            cls._NAME_ = self.name
+        if '_VERSION_' not in vars(cls):
+            cls._VERSION_ = self.version
+        return cls
+
+
+def _file_of(root: str, module: str) -> str:
+    """Return where a module must be to be under an entry of ``sys.path``."""
+    base = os.path.join(root, *module.split('.'))
+    package = os.path.join(base, '__init__.py')
+    return package if os.path.isfile(package) else base + '.py'
+
+
+def _import(root: str, name: str) -> ModuleType:
+    """Import a module that must be under `root`.
+
+    Such a module is not always importable by its name: it may be meant to be part of a package, ``psij`` itself for
+    example, that is installed elsewhere. Then it is loaded from its file.
+    """
+    file = _file_of(root, name)
+    if not os.path.isfile(file):
+        raise ImportError(
+            f'The module {name} was expected in {file}, next to the descriptor, but there is no such file.', name=name
+        )
+    import importlib.util
+
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is not None and spec.origin is not None and os.path.realpath(spec.origin) == os.path.realpath(file):
+        return importlib.import_module(name)
+    loaded = sys.modules.get(name)
+    if loaded is not None and os.path.realpath(getattr(loaded, '__file__', None) or '') == os.path.realpath(file):
+        return loaded
+    own = importlib.util.spec_from_file_location(name, file)
+    module = _execute(own)
+    sys.modules.setdefault(name, module)  # so that classes can be pickled; never in place of another module
+    return module
+
+
+def _execute(spec: Optional[ModuleSpec]) -> ModuleType:
+    if spec is None or spec.loader is None:
+        raise ImportError(f'Python cannot load {spec}.')
+    import importlib.util
+
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Registry:
+    """The plugins of one kind.
+
+    Parameters
+    ----------
+    kind
+        What messages call such a plugin: ``executor`` or ``launcher``.
+    """
+
+    def __init__(self, kind: str, builtins: Callable[[], Iterable[Descriptor]]) -> None:
+        self.kind = kind
+        self._builtins = builtins
+        self._plugins: list[Plugin] = []
+        self._scanned: Optional[tuple[str, ...]] = None
+        self._lock = threading.RLock()  # a descriptor file may ask for plugins itself
+
+    def register(self, descriptor: Descriptor, root: Optional[str]) -> None:
+        """Add a plugin.
+
+        Raises
+        ------
+        ValueError
+            If another file has registered the same name and version.
+        """
+        plugin = Plugin(descriptor, root)
+        with self._lock:
+            for other in self._plugins:
+                if other.name == plugin.name and other.version == plugin.version:
+                    if other.path == plugin.path and other.descriptor.cls == descriptor.cls:
+                        return
+                    article = 'An' if self.kind[0] in 'aeiou' else 'A'
+                    raise ValueError(
+                        f'{article} {self.kind} by the name "{plugin.name}" with version {plugin.version} is already '
+                        f'registered. Existing path: {other.path}; current path: {plugin.path}'
+                    )
+            self._plugins.append(plugin)
+
+    def plugins(self) -> list[Plugin]:
+        """Return all plugins, in the order in which they were found; the versions of one name ascend."""
+        with self._lock:
+            self._scan()
+            names = list(dict.fromkeys(plugin.name for plugin in self._plugins))
+            return sorted(self._plugins, key=lambda plugin: (names.index(plugin.name), plugin.version))
+
+    def names(self) -> set[str]:
+        """Return the names of all plugins, aliases included, in lower case."""
+        return {name for plugin in self.plugins() for name in plugin.names}
+
+    def select(self, name: str, constraint: Optional[str] = None) -> Plugin:
+        """Return the plugin with a name, and the highest version that satisfies a constraint.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        wanted = str(name).lower()
+        found = [plugin for plugin in self.plugins() if wanted in plugin.names]
+        if not found:
+            available = ', '.join(sorted(name for name in self.names() if not name.startswith('_')))
+            raise ValueError(f'No such {self.kind} "{wanted}". Available {self.kind}s: {available}')
+        if constraint is not None and constraint.strip():
+            specifiers = _specifiers(constraint)
+            versions = ', '.join(str(plugin.version) for plugin in found)
+            found = [plugin for plugin in found if specifiers.contains(plugin.version, prereleases=True)]
+            if not found:
+                raise ValueError(
+                    f'No {self.kind} "{wanted}" found to satisfy "{constraint}". Available versions: {versions}'
+                )
+        return max(found, key=lambda plugin: plugin.version)
+
+    def load(self, name: str, constraint: Optional[str] = None) -> type[Any]:
+        """Return the class of the plugin that :meth:`select` returns.
+
+        Raises
+        ------
+        ValueError
+            If there is none, or if it cannot be loaded, with the reason as the cause.
+        """
+        plugin = self.select(name, constraint)
+        try:
+            return plugin.load()
+        except Exception as ex:
+            raise ValueError(f'Unable to load {self.kind} {plugin.name}: {ex}') from ex
+
+    def identity(self, cls: type[Any]) -> tuple[str, Version]:
+        """Return the name and the version of the plugin that a class is, whether or not it was loaded as one."""
+        from packaging.version import Version
+
+        if '_NAME_' not in vars(cls):
+            for plugin in self.plugins():
+                if (plugin.module, plugin.qualname) == (cls.__module__, cls.__qualname__):
+                    plugin._identify(cls)
+        name = getattr(cls, '_NAME_', cls.__name__)
+        return str(name).lower(), Version(str(getattr(cls, '_VERSION_', '0')))
+
+    def _scan(self) -> None:
+        """Read the sources, unless that was done for the present ``sys.path``."""
+        now = tuple(sys.path)
+        if now == self._scanned:
+            return
+        first = self._scanned is None
+        self._scanned = now
+        if first:
+            for descriptor in self._builtins():
+                descriptor.path = _builtins.__file__
+                self._add(descriptor, None)
+        for descriptor in _entry_points(f'psij.{self.kind}s'):
+            self._add(descriptor, None)
+        for file, root in _descriptor_files():
+            for descriptor in _read_descriptors(file, f'__PSI_J_{self.kind.upper()}S__'):
+                descriptor.path = file
+                self._add(descriptor, root)
+
+    def _add(self, descriptor: Descriptor, root: Optional[str]) -> None:
+        try:
+            self.register(descriptor, root)
+        except Exception as ex:  # noqa: BLE001 - a malformed descriptor: anything may be wrong with it
+            logger.warning('Cannot register the %s described in %s: %s', self.kind, descriptor.path, ex)
+
+
+def _specifiers(constraint: str) -> Any:
+    """Return the specifiers of a version constraint: ``>=0.1,<1``, the same in parentheses, or one bare version."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    text = constraint.strip()
+    if text.startswith('(') and text.endswith(')'):
+        text = text[1:-1].strip()
+    if text[:1].isdigit():
+        text = f'=={text}'
+    try:
+        return SpecifierSet(text)
+    except InvalidSpecifier as ex:
+        raise ValueError(
+            f'Invalid version constraint "{constraint}": expected something like ">=0.2,<1" or "0.2.0".'
+        ) from ex
+
+
+def _entry_points(group: str) -> Iterator[Descriptor]:
+    """Yield a descriptor for each class that distributions name in an entry point group.
+
+    Several names for one class are the first one, in alphabetical order, and its aliases.
+    """
+    if not any(map(_may_have_entry_points, sys.path)):
+        return
+    from importlib import metadata
+
+    from packaging.version import InvalidVersion, Version
+
+    for distribution in metadata.distributions():
+        classes: dict[str, list[str]] = {}
+        for point in distribution.entry_points:
+            if point.group == group:
+                classes.setdefault(point.value.partition('[')[0].strip(), []).append(point.name)
+        for value, names in classes.items():
+            name, *aliases = sorted(names)
+            try:
+                version = Version(distribution.version)
+            except (InvalidVersion, TypeError) as ex:
+                logger.warning('Ignoring the entry point %s of a distribution without a version: %s', name, ex)
+                continue
+            descriptor = Descriptor(name, version, value.replace(':', '.'), aliases)
+            descriptor.path = f'{distribution.metadata["Name"]} {distribution.version}, entry point {name}'
+            yield descriptor
+
+
+def _may_have_entry_points(entry: str) -> bool:
+    """Tell whether distributions under an entry of ``sys.path`` may have entry points for the library.
+
+    This takes a tenth of the time that it takes to import :mod:`importlib.metadata`, which is then not needed.
+    """
+    try:
+        with os.scandir(entry or os.curdir) as entries:
+            candidates = [item.path for item in entries if item.name.endswith(('.dist-info', '.egg-info'))]
+    except NotADirectoryError:
+        return True  # a zip file, whose contents importlib knows
+    except OSError:
+        return False
+    for directory in candidates:
+        try:
+            with open(os.path.join(directory, 'entry_points.txt'), 'rb') as file:
+                if b'psij.' in file.read():
+                    return True
+        except OSError:
+            continue
+    return False
+
+
+def _descriptor_files() -> Iterator[tuple[str, str]]:
+    """Yield the descriptor files on ``sys.path``, each with the entry under which it stands."""
+    for root in dict.fromkeys(os.path.realpath(entry or os.curdir) for entry in sys.path):
+        directory = os.path.join(root, DESCRIPTOR_DIRECTORY)
+        try:
+            names = sorted(os.listdir(directory))
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith('.py') and name != '__init__.py':
+                yield os.path.join(directory, name), root
+
+
+def _read_descriptors(file: str, variable: str) -> Iterator[Descriptor]:
+    import importlib.util
+
+    name = os.path.basename(file)[: -len('.py')]
+    try:
+        module = _execute(importlib.util.spec_from_file_location(name, file))
+        items = list(getattr(module, variable, ()))
+    except Exception as ex:  # noqa: BLE001 - a file of somebody else: anything may come
+        logger.warning('Could not import %s: %s', file, ex)
+        return
+    for item in items:
+        if isinstance(item, Descriptor):
+            yield item
+        else:
+            logger.warning('Ignoring %r in %s: expected a psij.Descriptor', item, file)
+
+
+executors = Registry('executor', _builtins.executors)
+launchers = Registry('launcher', _builtins.launchers)

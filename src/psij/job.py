@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from datetime import timedelta
     from queue import SimpleQueue
-    from typing import Callable, Optional, Sequence, Union
+    from typing import Callable, NoReturn, Optional, Sequence, Union
 
     from psij.job_executor import JobExecutor
     from psij.job_spec import JobSpec
@@ -39,7 +39,8 @@ class JobStatusCallback(ABC):
         """Take note of a new status.
 
         Calls come one after the other, in order, on a thread of the library's own. They may call any method of
-        jobs and executors; while one call lasts, other callbacks wait, but no job does.
+        jobs and executors; while one call lasts, other callbacks wait, but no job does. An exception is logged
+        and has no other effect.
 
         Parameters
         ----------
@@ -91,6 +92,7 @@ class Job:
         '__weakref__',
         '_cb',
         '_cv',
+        '_executor_state',
         '_id',
         '_native_id',
         '_status',
@@ -109,6 +111,7 @@ class Job:
         self._status = JobStatus(JobState.NEW)
         self._cb: Optional[JobStatusCallback] = None
         self._cv: Optional[threading.Condition] = None  # made when somebody waits
+        self._executor_state: object = None  # whatever the executor needs to know about the job
         self._ticket = 0  # of the last change that was put on the queue of callbacks
 
     @property
@@ -136,12 +139,12 @@ class Job:
             steps = path(self._status, status)
             if steps:
                 self._status = steps[-1]
+                if self._cv is not None:
+                    self._cv.notify_all()
                 executor = self.executor
                 if self._cb is not None or (executor is not None and executor._cb is not None):
                     for step in steps:
                         self._ticket = _callbacks.put(self, step)
-                if self._cv is not None:
-                    self._cv.notify_all()
         if not steps:
             logger.debug('Job %s is not behind %s: ignored', self._id, status)
 
@@ -179,8 +182,8 @@ class Job:
     ) -> Optional[JobStatus]:
         """Wait until the job reaches a state.
 
-        Callbacks for the status that is returned have run by then, unless this is called by a callback, which
-        cannot wait for itself.
+        Callbacks for the status that is returned have run by then, unless the time is over before, or this is
+        called by a callback, which cannot wait for itself.
 
         Parameters
         ----------
@@ -195,11 +198,8 @@ class Job:
         Optional[JobStatus]
             The status that ended the wait, or None if the time was over before.
         """
-        if isinstance(target_states, JobState):
-            targets = frozenset((target_states,))
-        else:
-            targets = frozenset(target_states or ())
-        deadline = None if timeout is None else time.monotonic() + timeout.total_seconds()
+        targets = _targets(target_states)
+        deadline = _deadline(timeout)
         with _lock:
             while not _reached(self._status.state, targets):
                 remaining = _remaining(deadline)
@@ -217,6 +217,9 @@ class Job:
             self._cv = threading.Condition(_lock)
         return self._cv
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError('A Job cannot be copied or pickled, since it stands for one that runs; its spec can.')
+
     def __hash__(self) -> int:
         return hash(self._id)
 
@@ -233,6 +236,24 @@ def _new_id() -> str:
     """
     h = os.urandom(16).hex()
     return f'{h[:8]}-{h[8:12]}-4{h[13:16]}-{"89ab"[int(h[16], 16) & 3]}{h[17:20]}-{h[20:]}'
+
+
+def _targets(states: Union[JobState, Sequence[JobState], None]) -> frozenset[JobState]:
+    targets = frozenset((states,) if isinstance(states, JobState) else states or ())
+    for target in targets:
+        if not isinstance(target, JobState):
+            raise TypeError(f'target_states must be a JobState or several, not {states!r}')
+    return targets
+
+
+def _deadline(timeout: Optional[timedelta]) -> Optional[float]:
+    if timeout is None:
+        return None
+    from datetime import timedelta
+
+    if not isinstance(timeout, timedelta):
+        raise TypeError(f'timeout must be a timedelta or None, not {timeout!r}')
+    return time.monotonic() + timeout.total_seconds()
 
 
 def _reached(state: JobState, targets: frozenset[JobState]) -> bool:
@@ -264,8 +285,9 @@ class _Callbacks:
 
             self._queue = SimpleQueue()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, args=(self._queue,), name='psij-callbacks', daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, args=(self._queue,), name='psij-callbacks', daemon=True)
+            thread.start()  # may fail: then the next change tries again
+            self._thread = thread
         self._last += 1
         self._queue.put((self._last, job, status))
         return self._last
@@ -280,22 +302,22 @@ class _Callbacks:
     def _run(self, queue: SimpleQueue[tuple[int, Job, JobStatus]]) -> None:
         while True:
             ticket, job, status = queue.get()
-            executor = job.executor
-            if job._cb is not None:
-                call(job._cb, job, status)
+            cb, executor = job._cb, job.executor
+            if cb is not None:
+                _call(cb.job_status_changed, job, status)
             if executor is not None:
-                executor._notify_callback(job, status)
+                _call(executor._notify_callback, job, status)
             with self._done_cv:
                 self._done = ticket
                 self._done_cv.notify_all()
-            del job, status, executor  # keep nothing alive while there is nothing to do
+            del job, status, cb, executor  # keep nothing alive while there is nothing to do
 
 
-def call(cb: JobStatusCallback, job: Job, status: JobStatus) -> None:
+def _call(callback: Callable[[Job, JobStatus], None], job: Job, status: JobStatus) -> None:
     """Call a callback; what it raises is logged, since nobody else can take it."""
     try:
-        cb.job_status_changed(job, status)
-    except Exception as ex:
+        callback(job, status)
+    except BaseException as ex:  # SystemExit too: it would end the thread, and with it all other callbacks
         logger.warning('Job status callback for %s threw an exception: %s', job.id, ex, exc_info=True)
 
 

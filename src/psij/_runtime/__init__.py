@@ -1,0 +1,1 @@
+"""What executors are built from: processes, commands, files, status reports, script contexts."""

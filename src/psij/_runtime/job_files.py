@@ -1,0 +1,81 @@
+"""Files that belong to jobs: private to the user, written once, read back in part, removed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Iterable, Optional
+
+from psij._log import lazy_logger
+from psij.exceptions import SubmitException
+
+logger = lazy_logger(__name__)
+
+MESSAGE_LIMIT = 4096
+"""The number of bytes of a job's own output that may go into a status message."""
+
+
+def private_directory(path: Path) -> Path:
+    """Make sure that a directory exists, that it is ours, and that nobody else can look into it.
+
+    Raises
+    ------
+    SubmitException
+        If that is not possible.
+    """
+    try:
+        os.makedirs(path.parent, 0o700, exist_ok=True)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass
+        facts = os.stat(path)
+        if not stat.S_ISDIR(facts.st_mode):
+            raise NotADirectoryError(20, 'Not a directory', str(path))
+        if facts.st_uid != os.geteuid():
+            raise PermissionError(1, f'It belongs to another user (uid {facts.st_uid})', str(path))
+        if stat.S_IMODE(facts.st_mode) & 0o077:
+            os.chmod(path, 0o700)
+    except OSError as ex:
+        raise SubmitException(
+            f'Cannot use the work directory {path}: {ex.strerror or ex}. Another one can be chosen with '
+            'JobExecutorConfig(work_directory=...).',
+            ex,
+        ) from ex
+    return path
+
+
+def write_private(path: Path, text: str) -> Path:
+    """Write a new file that only the user can read.
+
+    Text that came from file names which are not valid in the encoding of the system is written as it was.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(fd, 'w', encoding='utf-8', errors='surrogateescape', newline='') as file:
+        file.write(text)
+    return path
+
+
+def read_end(path: Path, limit: int = MESSAGE_LIMIT) -> Optional[str]:
+    """Return the text of a file, or its end if it is long; None if there is no such file."""
+    try:
+        with open(path, 'rb') as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit:
+                file.seek(size - limit)
+            text = file.read(limit).decode('utf-8', errors='replace')
+    except OSError:
+        return None
+    return f'[...] {text}' if size > limit else text
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove files; those that do not exist are passed over, and those that cannot be removed are logged."""
+    for path in paths:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError as ex:
+            logger.warning('Cannot remove %s: %s', path, ex)

@@ -148,6 +148,14 @@ class Job:
         if not steps:
             logger.debug('Job %s is not behind %s: ignored', self._id, status)
 
+    def _annotate(self, message: Optional[str], metadata: Optional[dict[str, object]]) -> None:
+        """Replace what the present status says besides the state, such as why a job is waiting; nobody is told."""
+        with _lock:
+            now = self._status
+            if not now.final:
+                known = {**(now.metadata or {}), **(metadata or {})}
+                self._status = JobStatus(now.state, now.time, message, now.exit_code, known or None)
+
     def set_job_status_callback(self, cb: Union[JobStatusCallback, Callable[[Job, JobStatus], None], None]) -> None:
         """Set the callback to be told about changes of the status of this job.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from pathlib import Path
 from typing import Iterable, Optional
 
@@ -79,3 +80,43 @@ def remove(paths: Iterable[Path]) -> None:
             pass
         except OSError as ex:
             logger.warning('Cannot remove %s: %s', path, ex)
+
+
+_LEFT_OVER_AGE = 30 * 86400.0  # seconds
+_CLEANING_INTERVAL = 86400.0  # seconds
+
+
+def remove_old(directory: Path) -> None:
+    """Remove files that nobody has touched for 30 days; programs touch the files of their live jobs every day.
+
+    This is done at most once a day, by one program at a time.
+    """
+    stamp = directory / '.cleaned'
+    now = time.time()
+    try:
+        if now - os.stat(stamp).st_mtime < _CLEANING_INTERVAL:
+            return
+    except FileNotFoundError:
+        pass
+    import filelock
+
+    try:
+        with filelock.FileLock(str(directory / '.lock'), timeout=0):
+            with os.scandir(directory) as entries:
+                old = [Path(entry.path) for entry in entries if now - entry.stat().st_mtime > _LEFT_OVER_AGE]
+            remove(path for path in old if not path.is_dir())
+            stamp.touch(0o600)
+            os.utime(stamp)
+    except filelock.Timeout:
+        pass  # another program does it
+    except OSError as ex:
+        logger.warning('Cannot remove old files from %s: %s', directory, ex)
+
+
+def touch(paths: Iterable[Path]) -> None:
+    """Mark files as used."""
+    for path in paths:
+        try:
+            os.utime(path)
+        except OSError:
+            pass

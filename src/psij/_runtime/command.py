@@ -118,8 +118,10 @@ def _text(data: bytes) -> str:
     return data.decode('utf-8', errors='surrogateescape')
 
 
-def client_environment(dropped: tuple[str, ...], kept: tuple[str, ...] = (), c_locale: bool = True) -> dict[str, str]:
-    """Return the environment for a command of a scheduler.
+def client_environment(
+    dropped: tuple[str, ...], kept: tuple[str, ...] = (), c_locale: bool = True
+) -> Optional[dict[str, str]]:
+    """Return the environment for a command of a scheduler, or None if it is the one of this program.
 
     Parameters
     ----------
@@ -130,11 +132,12 @@ def client_environment(dropped: tuple[str, ...], kept: tuple[str, ...] = (), c_l
     c_locale
         Whether messages are to be in English; not for a submission, since the job may inherit the environment.
     """
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name in kept or not (dropped and name.startswith(dropped))
-    }
+    unwanted = [name for name in os.environ if dropped and name.startswith(dropped) and name not in kept]
+    if not unwanted and not c_locale:
+        return None
+    environment = dict(os.environ)
+    for name in unwanted:
+        del environment[name]
     if c_locale:
         environment['LC_ALL'] = 'C'
     return environment

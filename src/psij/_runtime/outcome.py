@@ -116,14 +116,12 @@ def _failed(
 def _message(verdict: Optional[JobStatus], code: Optional[int], reason: str, output: Optional[str]) -> str:
     """Return the text that helps most: what was printed for an exit code, else what the scheduler says."""
     printed = _without_marker(output)
-    if reason in ('exit_code', 'signal') and printed:
-        return printed
+    if reason in ('exit_code', 'signal') and code:
+        return printed or describe_exit(code)
     if verdict is not None and verdict.message:
         return verdict.message
     if reason in _MESSAGES:
         return _MESSAGES[reason]
-    if code:
-        return describe_exit(code)
     if verdict is not None:
         return printed or f'The scheduler reports that the job failed{_native(verdict)}, without an exit code.'
     return f'{LOST} Its script has printed: {printed}' if printed else LOST

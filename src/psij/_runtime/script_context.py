@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import timedelta
 from pathlib import Path
 from typing import Callable, Dict, List, Mapping, NamedTuple, Optional
@@ -84,8 +85,9 @@ def custom_attributes(spec: JobSpec) -> Dict[str, object]:
     return grouped
 
 
+@functools.lru_cache(maxsize=1)
 def own_addresses() -> tuple[str, ...]:
-    """Return the IPv4 addresses of this machine at which a compute node may reach it.
+    """Return the IPv4 addresses that this machine has at the first call, at which a compute node may reach it.
 
     The loopback address comes last, for schedulers that run jobs on the machine on which they are submitted.
     """

@@ -228,6 +228,9 @@ class QueuePoller:
         for ids in chunks(sorted(native_ids)):
             argv = self._executor.get_status_command(ids)
             answer = self._executor._execute(argv)
+            if self._executor._must_ask_differently(answer):
+                argv = self._executor.get_status_command(ids)
+                answer = self._executor._execute(argv)
             if answer.exit_code is None:
                 raise NoAnswer(answer.error)
             yield answer

@@ -165,6 +165,7 @@ class BatchSchedulerExecutor(JobExecutor):
     override, and rely on, the protected methods ``_check_spec``, ``_create_script_context``, ``_format_duration``,
     ``_clean_submit_script``, ``_delete_aux_file``, ``_read_aux_file``, ``_current_user``, ``_run_command``,
     ``_get_launcher_from_job``, ``_set_job_status``, ``_start_queue_poll_thread``, ``_status_lines``,
+    ``_must_ask_differently``,
     ``_may_have_submitted``, ``_is_transient``, ``_get_lookup_command``, ``_parse_lookup_output``,
     ``_get_history_command`` and ``_parse_history_output``, and the attributes ``_dropped_variables``,
     ``_kept_variables`` and ``_command_timeout``.
@@ -326,6 +327,14 @@ class BatchSchedulerExecutor(JobExecutor):
         thousands of jobs. None, the default, means that the output can only be parsed as a whole.
         """
         return None
+
+    def _must_ask_differently(self, answer: CommandResult) -> bool:
+        """Look at an answer to the status command before it is parsed.
+
+        Return True if the scheduler turns out to need another command, which :meth:`get_status_command` returns from
+        now on.
+        """
+        return False
 
     def _is_transient(self, result: CommandResult) -> bool:
         """Tell whether a submission that failed may succeed later."""

@@ -6,6 +6,7 @@ pages.
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -167,6 +168,7 @@ class SlurmJobExecutor(TemplatedBatchExecutor):
 
     def __init__(self, url: Optional[str] = None, config: Optional[BatchSchedulerExecutorConfig] = None) -> None:
         super().__init__(config=config)
+        self._fields = _FIELDS
 
     def directives(self, job: Job, spec: JobSpec) -> Iterator[str]:  # noqa: D102
         yield _option('job-name', one_line('Slurm', 'name', _job_name(spec)))
@@ -225,7 +227,14 @@ class SlurmJobExecutor(TemplatedBatchExecutor):
 
     def get_status_command(self, native_ids: Collection[str]) -> List[str]:  # noqa: D102
         # a list of IDs would make squeue fetch all jobs as well, and take longer
-        return ['squeue', '--me', '-h', '-r', '-t', 'all', '-o', '%i|%A|%t|%r']
+        return ['squeue', '--me', '-h', '-r', '-t', 'all', *self._fields]
+
+    def _must_ask_differently(self, answer: CommandResult) -> bool:
+        # A version of squeue that does not know a field says so on stderr, prints nothing, and exits with 0.
+        if self._fields is _FIELDS and not answer.exit_code and not answer.stdout and answer.stderr.strip():
+            self._fields = _OLD_FIELDS
+            return True
+        return False
 
     def _status_lines(self, exit_code: int, out: str) -> Optional[List[str]]:
         return out.splitlines() if exit_code == 0 else None
@@ -263,6 +272,10 @@ class SlurmJobExecutor(TemplatedBatchExecutor):
         clock = f'{seconds // 3600}:{seconds // 60 % 60}:{seconds % 60}'
         return f'{days}-{clock}' if days else clock
 
+
+# Without a width a field is neither padded nor cut. Not all versions can print the exit code.
+_FIELDS = ('-O', 'JobArrayID:|,JobID:|,StateCompact:|,exit_code:|,Reason:|')
+_OLD_FIELDS = ('-o', '%i|%A|%t||%r|')
 
 # What sbatch says when the controller cannot be reached or is busy, or a limit is reached for the moment; the second
 # kind leaves open whether there is a job.
@@ -354,11 +367,11 @@ def parse_sbatch(out: str) -> str:
 
 
 def parse_squeue(out: str) -> Dict[str, JobStatus]:
-    """Return the status of each job in the output of ``squeue -h -o '%i|%A|%t|%r'``.
+    """Return the status of each job in the output of ``squeue`` with the fields that the executor asks for.
 
     A task of an array has two IDs, ``86_2`` and a number of its own; both are in the result.
 
-    >>> parse_squeue('12|12|PD|Resources\\n86_2|88|R|None\\n')['88'].state
+    >>> parse_squeue('12|12|PD|0|Resources|\\n86_2|88|R|0|None|\\n')['88'].state
     ACTIVE
 
     Raises
@@ -369,22 +382,45 @@ def parse_squeue(out: str) -> Dict[str, JobStatus]:
     statuses: Dict[str, JobStatus] = {}
     lines = 0
     for line in out.splitlines():
-        parts = line.split('|', 3)
         if not line.strip():
             continue
         lines += 1
-        if len(parts) != 4 or not parts[1].strip().isdigit():
+        parts = line.split('|')
+        if len(parts) < 6 or not parts[1].isdigit():
             logger.debug('Not a line of squeue: %r', line)
             continue
-        shown, number, code, reason = (part.strip() for part in parts)
-        status = _status(code, reason)
-        statuses[shown] = statuses[number] = status
+        shown, number, code, wait_status = parts[:4]
+        reason = '|'.join(parts[4:-1])
+        statuses[shown] = statuses[number] = _status(code, reason, _exit_code(code, wait_status))
     if lines and not statuses:
         raise ValueError(f'squeue printed something else than a list of jobs: {out[:500]!r}')
     return statuses
 
 
-def _status(code: str, reason: str) -> JobStatus:
+def _exit_code(code: str, wait_status: str) -> Optional[int]:
+    """Return the exit code for what squeue and scontrol call one, which is a wait status.
+
+    It means something only if the job has ended by itself.
+
+    >>> _exit_code('F', '768'), _exit_code('F', '9'), _exit_code('F', '53'), _exit_code('TO', '15')
+    (3, 137, None, None)
+    """
+    if code not in ('CD', 'F') or not wait_status.isdigit():
+        return None
+    return _shell_code(*divmod(int(wait_status), 256))
+
+
+def _shell_code(exit_code: int, signum: int) -> Optional[int]:
+    """Return what a shell would report; None if the job never ran, because its files could not be opened."""
+    if signum == _COULD_NOT_OPEN:
+        return None
+    return 128 + signum if signum else exit_code
+
+
+_COULD_NOT_OPEN = 53  # not a signal, although it is in that place
+
+
+def _status(code: str, reason: str, exit_code: Optional[int] = None) -> JobStatus:
     state = _STATES.get(code)
     metadata: Dict[str, object] = {'native_state': code}
     if state is None:
@@ -405,7 +441,7 @@ def _status(code: str, reason: str) -> JobStatus:
         pass
     elif code in ('S', 'ST'):
         message = 'The job is suspended.'
-    return JobStatus(state, message=message, metadata=metadata)
+    return JobStatus(state, message=message, exit_code=exit_code, metadata=metadata)
 
 
 def _explain(reason: str) -> str:
@@ -421,10 +457,9 @@ def _explain(reason: str) -> str:
 
 
 def parse_sacct(out: str) -> Dict[str, JobStatus]:
-    """Return the status of each job in the output of ``sacct -X -n -P``, with the fields that the executor asks for.
+    """Return the status of each job in the output of ``sacct -X -n -P`` with the fields that the executor asks for.
 
-    Exit codes above 128 are not used: sacct subtracts 128 from them. A job that was requeued may be listed more than
-    once; the last line counts.
+    A job that was requeued may be listed more than once; the last line counts.
 
     >>> parse_sacct('12|12|CANCELLED by 1001|0:0|5|1\\n')['12'].state
     CANCELED
@@ -440,40 +475,33 @@ def parse_sacct(out: str) -> Dict[str, JobStatus]:
         if code is None:
             logger.warning('sacct reports a state that is not known here: %r', state)
             continue
-        status = _status(code, 'None')
+        status = _status(code, 'None', _accounted_exit_code(code, exit_code))
         metadata = dict(status.metadata or {})
-        if code == 'CA' and by.startswith('by '):
+        if by.startswith('by '):
             metadata['reason'] = 'cancelled_by_user' if _is_own_uid(by[3:]) else 'cancelled_by_system'
         if elapsed.isdigit():
             metadata['elapsed'] = int(elapsed)
         if nodes.isdigit():
             metadata['nodes'] = int(nodes)
-        status = JobStatus(
-            status.state, exit_code=_exit_code(code, exit_code), message=status.message, metadata=metadata
-        )
+        status.metadata = metadata
         statuses[shown] = statuses[number] = status
     return statuses
 
 
 def _is_own_uid(text: str) -> bool:
-    import os
-
     return text.strip() == str(os.geteuid())
 
 
-def _exit_code(code: str, text: str) -> Optional[int]:
-    """Return the exit code in a field of the form ``code:signal``, if the job ended by itself.
+def _accounted_exit_code(code: str, text: str) -> Optional[int]:
+    """Return the exit code for a field ``code:signal`` of sacct.
 
-    >>> _exit_code('F', '3:0'), _exit_code('F', '0:9'), _exit_code('TO', '0:15')
-    (3, 137, None)
+    From every exit code above 128 sacct subtracts 128, so that 9 may have been 137; the exit code file of the script
+    and squeue are more exact, and are used first.
+
+    >>> _accounted_exit_code('F', '3:0'), _accounted_exit_code('F', '9:0'), _accounted_exit_code('F', '0:9')
+    (3, 9, 137)
     """
     match = re.fullmatch(r'(\d+):(\d+)', text)
     if match is None or code not in ('CD', 'F'):
         return None
-    exit_code, signum = int(match[1]), int(match[2])
-    if signum == _COULD_NOT_OPEN:
-        return None
-    return 128 + signum if signum else exit_code
-
-
-_COULD_NOT_OPEN = 53  # the "signal" of a job whose files could not be opened, so that it never ran
+    return _shell_code(int(match[1]), int(match[2]))

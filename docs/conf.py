@@ -1,0 +1,22 @@
+"""The configuration of Sphinx."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / 'src'))
+
+from psij.version import VERSION  # noqa: E402
+
+project = 'psij'
+author = 'The psij-python authors'
+copyright = f'2026, {author}'  # noqa: A001 - the name that Sphinx gives it
+release = version = VERSION
+extensions = ['sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode']
+exclude_patterns = ['_build', 'examples']
+napoleon_numpy_docstring = True
+napoleon_google_docstring = False
+autodoc_typehints = 'none'
+autodoc_member_order = 'bysource'
+html_theme = 'alabaster'
+html_theme_options = {'description': 'One Python API for every HPC scheduler', 'page_width': '1100px'}
+nitpicky = False

@@ -1,0 +1,542 @@
+"""What the batch engine makes of reports, exit codes and the queue; the scheduler is a toy, everything else is real."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from pathlib import Path
+from typing import Callable, List
+
+import pytest
+
+from psij import InvalidJobException, Job, JobSpec, JobState, JobStatus, SubmitException
+from psij._runtime import job_files
+from psij.executors.batch import batch_scheduler_executor as engine
+
+from .toy import ToyExecutor, result, send, submitted, token
+
+SOON = timedelta(seconds=10)
+NOW = timedelta(0)
+
+
+@pytest.fixture
+def executor(tmp_path: Path) -> ToyExecutor:
+    return ToyExecutor(tmp_path / 'work')
+
+
+@pytest.fixture
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ('_FILE_GRACE', '_LOST_GRACE', '_LISTING_GRACE', '_SIGNAL_GRACE'):
+        monkeypatch.setattr(engine, name, 0.0)
+    monkeypatch.setattr(engine, '_LOOKUPS', (0.0, 0.0))
+
+
+def final(job: Job) -> JobStatus:
+    status = job.wait(SOON)
+    assert status is not None
+    assert status.final
+    return status
+
+
+# --- submission ---------------------------------------------------------------------------------------------------
+
+
+def test_submission_writes_a_private_script_and_queues_the_job(executor: ToyExecutor) -> None:
+    executor.answers['submit'] = 'quota: 12 %\nsubmitted as 77\n'
+    job = submitted(executor)
+    script = executor.work_directory / f'{job.id}.job'
+    assert executor.asked == [['submit', str(script)]]
+    assert job.native_id == '77'
+    assert job.status.state is JobState.QUEUED
+    assert job.status.metadata == {'native_id': '77'}
+    assert script.stat().st_mode & 0o777 == 0o600
+    assert executor.work_directory.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ('answer', 'message', 'transient'),
+    [
+        (result('', 1, 'no such queue'), 'no such queue', False),
+        (result('', None), 'the command "toy" was not found', False),
+        (result('', 3), engine.UNKNOWN_ERROR, False),
+        (result(''), 'no job ID that could be understood', False),
+    ],
+)
+def test_failed_submission_leaves_no_trace(
+    executor: ToyExecutor, answer: object, message: str, transient: bool
+) -> None:
+    executor.answers['submit'] = answer  # type: ignore[assignment]
+    job = Job(JobSpec('/bin/true'))
+    with pytest.raises(SubmitException, match=message) as info:
+        executor.submit(job)
+    assert info.value.transient is transient
+    assert (job.status.state, job.executor, job.native_id) == (JobState.NEW, None, None)
+    assert executor.files() == []
+    executor.answers['submit'] = '5'
+    executor.submit(job)
+    assert job.native_id == '5'
+
+
+def test_job_whose_submission_timed_out_is_found(executor: ToyExecutor, no_grace: None) -> None:
+    executor.answers.update(submit=result('', None, timed_out=True), lookup='42\n')
+    assert submitted(executor).native_id == '42'
+
+
+@pytest.mark.usefixtures('no_grace')
+def test_job_that_may_have_been_accepted_cannot_run_twice(executor: ToyExecutor) -> None:
+    """If nobody can say whether there is a job, the script must find a note that keeps it from running."""
+    scripts: List[str] = []
+
+    def accept_too_late(argv: List[str]) -> object:
+        scripts.append(Path(argv[1]).read_text())
+        return result('', None, timed_out=True)
+
+    executor.answers.update(submit=accept_too_late, lookup='')  # type: ignore[arg-type]
+    job = Job(JobSpec('/bin/true'))
+    with pytest.raises(SubmitException) as info:
+        executor.submit(job)
+    assert info.value.transient
+    (note,) = executor.files()
+    assert note.endswith('.revoked')
+    assert note in scripts[0]
+    executor.answers['submit'] = '1'
+    executor.submit(job)
+    assert note not in executor.script(job)
+
+
+def test_early_report_waits_for_the_native_id(executor: ToyExecutor) -> None:
+    """A job may run before the submit command has returned."""
+    states: List[JobState] = []
+
+    def run_at_once(argv: List[str]) -> object:
+        script = Path(argv[1]).read_text()
+        job_id = Path(argv[1]).stem
+        send(script, f'{job_id} ACTIVE {token(script, "ACTIVE")}\n')
+        send(script, f'{job_id} DONE 0 {token(script, "DONE")}\n')
+        return result('8')
+
+    executor.answers['submit'] = run_at_once  # type: ignore[assignment]
+    job = Job(JobSpec('/bin/true'))
+    job.set_job_status_callback(lambda job, status: states.append(status.state))
+    executor.submit(job)
+    assert final(job).state is JobState.COMPLETED
+    assert job.native_id == '8'
+    assert states == [s for s in JobState if s not in (JobState.NEW, JobState.FAILED, JobState.CANCELED)]
+
+
+def test_rendering_has_no_effects(executor: ToyExecutor) -> None:
+    job = Job(JobSpec('/bin/echo', ['it is me']))
+    script = executor.render_submit_script(job)
+    assert "/bin/echo 'it is me'" in script
+    assert '/dev/udp' not in script
+    assert not executor.asked
+    assert (job.status.state, job.executor) == (JobState.NEW, None)
+    executor.submit(job)
+
+
+# --- reports ------------------------------------------------------------------------------------------------------
+
+
+def test_reports_move_the_job(executor: ToyExecutor) -> None:
+    job = submitted(executor)
+    script = executor.script(job)
+    send(script, f'{job.id} ACTIVE {token(script, "ACTIVE")}\n')
+    status = job.wait(SOON, JobState.ACTIVE)
+    assert status is not None
+    assert status.state is JobState.ACTIVE
+    executor.print('something went wrong\n')
+    send(script, f'{job.id} DONE 3 {token(script, "DONE")}\n')
+    status = final(job)
+    assert (status.state, status.exit_code) == (JobState.FAILED, 3)
+    assert status.message == 'something went wrong'
+    assert status.metadata == {'native_id': '1', 'reason': 'exit_code'}
+    assert executor.asked == [executor.asked[0]]  # the scheduler was never asked
+    assert executor.files() == []
+
+
+def test_forged_reports_change_nothing(executor: ToyExecutor) -> None:
+    job = submitted(executor)
+    other = submitted(executor)
+    script = executor.script(job)
+    active = token(script, 'ACTIVE')
+    for forgery in (
+        f'{job.id} DONE 0 {active}',  # a token that was overheard, for another state
+        f'{job.id} CLEANUP {active}',
+        f'{other.id} ACTIVE {active}',  # or for another job
+        f'{job.id} ACTIVE {"0" * 32}',
+        f'{job.id} ACTIVE',
+        f'{job.id} COMPLETED {active}',
+        f'{job.id} DONE -1 {token(script, "DONE")}',
+        '\xff\x00garbage',
+        '',
+    ):
+        send(script, forgery)
+    send(script, f'{job.id} STAGE_IN {token(script, "STAGE_IN")}')
+    status = job.wait(SOON, JobState.STAGE_IN)  # datagrams arrive in order, so all others were looked at
+    assert status is not None
+    assert status.state is JobState.STAGE_IN
+    assert other.status.state is JobState.QUEUED
+
+
+@pytest.mark.usefixtures('no_grace')
+def test_report_of_a_signal_waits_for_the_reason(executor: ToyExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script knows that it got a signal, the scheduler knows why."""
+    monkeypatch.setattr(engine, '_SIGNAL_GRACE', 60.0)
+    job = submitted(executor)
+    script = executor.script(job)
+    send(script, f'{job.id} ACTIVE {token(script, "ACTIVE")}')
+    send(script, f'{job.id} DONE 143 {token(script, "DONE")}')
+    job.wait(SOON, JobState.ACTIVE)
+    executor.answers['status'] = '1 r'
+    executor.poll()
+    assert not job.status.final
+    executor.answers['status'] = '1 f timeout'
+    executor.poll()
+    status = final(job)
+    assert status.state is JobState.FAILED
+    assert status.metadata is not None
+    assert status.metadata['reason'] == 'timeout'
+    assert status.message is not None
+    assert 'walltime' in status.message
+
+
+# --- the queue ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('lines', [True, False])
+def test_states_of_the_queue(tmp_path: Path, lines: bool) -> None:
+    executor = ToyExecutor(tmp_path, lines=lines)
+    job = submitted(executor)
+    executor.answers['status'] = '9 r\n1 q - waits for nodes\n'
+    executor.poll()
+    assert (str(job.status.state), job.status.message) == ('QUEUED', 'waits for nodes')
+    executor.answers['status'] = '1 r'
+    executor.poll()
+    assert str(job.status.state) == 'ACTIVE'
+    executor.answers['status'] = '1 q - requeued'
+    executor.poll()
+    assert (str(job.status.state), job.status.message) == ('ACTIVE', 'requeued')  # never backwards, never silent
+    executor.record('0\n')
+    executor.answers['status'] = '1 d'
+    executor.poll()
+    assert final(job).state is JobState.COMPLETED
+
+
+def test_pending_reason_is_not_a_new_state(executor: ToyExecutor) -> None:
+    job = Job(JobSpec('/bin/true'))
+    seen: List[JobState] = []
+    job.set_job_status_callback(lambda job, status: seen.append(status.state))
+    executor.submit(job)
+    executor.answers['status'] = '1 q - no licence'
+    executor.poll()
+    executor.answers['status'] = '1 r'
+    executor.poll()
+    job.wait(SOON, JobState.ACTIVE)
+    assert seen == [JobState.QUEUED, JobState.STAGE_IN, JobState.ACTIVE]
+
+
+def test_new_job_that_is_not_listed_has_not_ended(executor: ToyExecutor) -> None:
+    job = submitted(executor)
+    for _ in range(5):
+        executor.poll()
+    assert job.status.state is JobState.QUEUED
+
+
+@pytest.mark.parametrize(
+    ('record', 'output', 'state', 'code', 'message'),
+    [
+        ('0\n', '', JobState.COMPLETED, 0, None),
+        ('3\n', 'oops\n', JobState.FAILED, 3, 'oops'),
+        ('137\n', '', JobState.FAILED, 137, 'The job ended with exit code 137, which stands for the signal SIGKILL.'),
+    ],
+)
+@pytest.mark.usefixtures('no_grace')
+def test_job_that_left_the_queue_with_a_record(
+    executor: ToyExecutor, record: str, output: str, state: JobState, code: int, message: str
+) -> None:
+    job = submitted(executor)
+    executor.record(record)
+    executor.print(output)
+    executor.poll()
+    status = final(job)
+    assert (status.state, status.exit_code, status.message) == (state, code, message)
+    assert executor.files() == []
+
+
+@pytest.mark.usefixtures('no_grace')
+def test_job_that_left_without_a_trace_is_not_completed(executor: ToyExecutor) -> None:
+    job = submitted(executor)
+    executor.poll()
+    executor.poll()
+    status = final(job)
+    assert status.state is JobState.FAILED
+    assert status.metadata == {'native_id': '1', 'reason': 'lost'}
+    assert status.message is not None
+    assert 'nothing tells how it ended' in status.message
+
+
+@pytest.mark.usefixtures('no_grace')
+def test_history_tells_about_jobs_that_left(executor: ToyExecutor) -> None:
+    job = submitted(executor)
+    executor.answers['history'] = '1 f node_failure'
+    executor.poll()
+    executor.poll()
+    status = final(job)
+    assert status.state is JobState.FAILED
+    assert status.metadata is not None
+    assert status.metadata['reason'] == 'node_failure'
+
+
+@pytest.mark.usefixtures('no_grace')
+def test_silent_history_is_no_evidence(executor: ToyExecutor) -> None:
+    job = submitted(executor)
+    executor.answers['history'] = result('', 1, 'cannot reach the database')
+    for _ in range(5):
+        executor.poll()
+    assert job.status.state is JobState.QUEUED
+    executor.answers['history'] = ''
+    executor.poll()
+    assert final(job).state is JobState.FAILED
+
+
+@pytest.mark.parametrize(
+    ('verdict', 'record', 'state', 'reason', 'code'),
+    [
+        ('1 f timeout', '0\n', JobState.COMPLETED, None, 0),  # it had ended well before the limit was noticed
+        ('1 f timeout', '0\nTERM\n', JobState.FAILED, 'timeout', 0),
+        ('1 f timeout', '143\nTERM\n', JobState.FAILED, 'timeout', 143),
+        ('1 f out_of_memory', '0\n', JobState.FAILED, 'out_of_memory', 0),
+        ('1 f', '137\n', JobState.FAILED, 'signal', 137),
+        ('1 d', '4\n', JobState.FAILED, 'exit_code', 4),
+        ('1 d', '', JobState.COMPLETED, None, 0),
+        ('1 f', '', JobState.FAILED, 'lost', None),
+        ('1 c', '0\nTERM\n', JobState.CANCELED, 'cancelled_by_user', None),
+        ('1 c cancelled_by_system', '', JobState.CANCELED, 'cancelled_by_system', None),
+    ],
+)
+@pytest.mark.usefixtures('no_grace')
+def test_verdict_and_record(
+    executor: ToyExecutor, verdict: str, record: str, state: JobState, reason: object, code: object
+) -> None:
+    job = submitted(executor)
+    if record:
+        executor.record(record)
+    executor.answers['status'] = verdict
+    executor.poll()
+    executor.poll()
+    status = final(job)
+    assert (status.state, (status.metadata or {}).get('reason'), status.exit_code) == (state, reason, code)
+    assert executor.files() == []
+
+
+def test_slow_file_system_gets_time(executor: ToyExecutor) -> None:
+    job = submitted(executor)
+    executor.answers['status'] = '1 d'
+    executor.poll()
+    assert not job.status.final
+    executor.record('5')  # not complete
+    executor.poll()
+    assert not job.status.final
+    executor.record('5\n')
+    executor.poll()
+    assert final(job).exit_code == 5
+
+
+# --- trouble ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'answer', [result('', None, timed_out=True), result('', None), result('', 1, 'cannot contact controller')]
+)
+def test_scheduler_that_is_away_changes_nothing(
+    executor: ToyExecutor, answer: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = submitted(executor)
+    executor.answers['status'] = '1 r'
+    executor.poll()
+    executor.answers['status'] = answer  # type: ignore[assignment]
+    with caplog.at_level(logging.WARNING, 'psij'):
+        for _ in range(10):
+            executor.poll()
+    assert job.status.state is JobState.ACTIVE
+    assert len(caplog.records) == 1  # once for each kind of trouble, not for each round
+    executor.record('0\n')
+    executor.poll()
+    assert final(job).state is JobState.COMPLETED  # the script's record is enough
+
+
+def test_rubbish_is_counted(executor: ToyExecutor) -> None:
+    job = submitted(executor)
+    executor.answers['status'] = 'complete rubbish'
+    executor.poll()
+    executor.poll()
+    executor.answers['status'] = '1 q'
+    executor.poll()
+    executor.answers['status'] = 'complete rubbish'
+    executor.poll()
+    executor.poll()
+    assert job.status.state is JobState.QUEUED
+    executor.poll()
+    status = final(job)
+    assert status.state is JobState.FAILED
+    assert status.message is not None
+    assert status.message.startswith('Failed to poll for job status:')
+
+
+# --- cancel, list, attach -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures('no_grace')
+def test_cancelled_job_that_left_the_queue_is_canceled(executor: ToyExecutor) -> None:
+    job = submitted(executor)
+    job.cancel()
+    assert executor.asked[-1] == ['cancel', '1']
+    executor.poll()
+    executor.poll()
+    assert final(job).state is JobState.CANCELED
+    job.cancel()
+    assert executor.asked.count(['cancel', '1']) == 1
+
+
+def test_cancel_that_comes_too_late_is_no_error(executor: ToyExecutor) -> None:
+    job = submitted(executor)
+    executor.answers['cancel'] = result('', 35, 'the job is over')
+    job.cancel()
+    executor.record('0\n')
+    executor.answers['status'] = '1 d'
+    executor.poll()
+    assert final(job).state is JobState.COMPLETED
+
+
+def test_refused_cancel_is_an_error(executor: ToyExecutor) -> None:
+    job = submitted(executor)
+    executor.answers['cancel'] = result('', 1, 'permission denied')
+    with pytest.raises(SubmitException, match='permission denied'):
+        job.cancel()
+
+
+def test_cancel_needs_a_submitted_job(executor: ToyExecutor) -> None:
+    with pytest.raises(SubmitException, match=r'^Job does not have a native ID\.$'):
+        executor.cancel(Job())
+
+
+def test_list_has_no_blank_lines(executor: ToyExecutor) -> None:
+    executor.answers['list'] = ' 1 \n\n2\n'
+    assert executor.list() == ['1', '2']
+
+
+@pytest.mark.usefixtures('no_grace')
+def test_attached_job_that_nobody_knows_is_assumed_completed(executor: ToyExecutor) -> None:
+    job = Job()
+    executor.attach(job, '1')
+    executor.poll()
+    executor.poll()
+    status = final(job)
+    assert status.state is JobState.COMPLETED
+    assert status.metadata == {'native_id': '1', 'assumed': True}
+
+
+@pytest.mark.usefixtures('no_grace')
+def test_attached_job_of_ours_is_as_good_as_a_submitted_one(executor: ToyExecutor, tmp_path: Path) -> None:
+    submitted(executor)
+    again = ToyExecutor(tmp_path / 'work')
+    job = Job()
+    again.attach(job, '1')
+    again.print('no luck')
+    again.record('9\n')
+    again.poll()
+    status = final(job)
+    assert (status.state, status.exit_code, status.message) == (JobState.FAILED, 9, 'no luck')
+
+
+@pytest.mark.parametrize('native_id', ['', '-rf', 'a b', '../1', '1\n2'])
+def test_attach_refuses_what_is_no_id(executor: ToyExecutor, native_id: str) -> None:
+    job = Job()
+    with pytest.raises(InvalidJobException, match='Invalid native ID'):
+        executor.attach(job, native_id)
+    assert job.executor is None
+
+
+def test_several_jobs_for_one_id(executor: ToyExecutor) -> None:
+    jobs = [Job(), Job()]
+    for job in jobs:
+        executor.attach(job, '1')
+    executor.answers['status'] = '1 c'
+    executor.poll()
+    assert [final(job).state for job in jobs] == [JobState.CANCELED] * 2
+    assert jobs[0].status is not jobs[1].status
+
+
+# --- many jobs, files ---------------------------------------------------------------------------------------------
+
+
+def test_only_changed_lines_are_parsed(executor: ToyExecutor) -> None:
+    jobs = [Job() for _ in range(100)]
+    for number, job in enumerate(jobs):
+        executor.attach(job, str(number))
+    executor.answers['status'] = '\n'.join(f'{number} r' for number in range(200))
+    executor.poll()
+    executor.poll()
+    assert executor.parsed == 200
+    executor.answers['status'] = '\n'.join(f'{number} {"c" if number == 7 else "r"}' for number in range(200))
+    executor.poll()
+    assert executor.parsed == 202  # what the line says now, and what it said before
+    assert [job.native_id for job in jobs if job.status.final] == ['7']
+    late = Job()
+    executor.attach(late, '150')
+    executor.poll()
+    assert late.status.state is JobState.ACTIVE
+
+
+def test_files_are_kept_on_demand(tmp_path: Path) -> None:
+    executor = ToyExecutor(tmp_path, keep_files=True)
+    job = submitted(executor)
+    executor.record('0\n')
+    executor.print('')
+    executor.answers['status'] = '1 d'
+    executor.poll()
+    final(job)
+    assert executor.files() == sorted(['1.ec', '1.out', f'{job.id}.job'])
+
+
+def test_left_overs_are_removed_after_thirty_days(tmp_path: Path) -> None:
+    import os
+
+    executor = ToyExecutor(tmp_path)
+    executor.work_directory.mkdir(parents=True)
+    for name, days in (('old.job', 31), ('young.job', 29)):
+        path = executor.work_directory / name
+        path.touch()
+        os.utime(path, times=(0, path.stat().st_mtime - days * 86400))
+    job = submitted(executor)
+    assert executor.files() == sorted(['young.job', f'{job.id}.job'])
+
+
+def test_files_of_live_jobs_are_touched(executor: ToyExecutor) -> None:
+    import os
+
+    job = submitted(executor)
+    path = executor.work_directory / f'{job.id}.job'
+    os.utime(path, (0, 0))
+    executor._touch_files([job])
+    assert path.stat().st_mtime > 0
+    job_files.remove_old(executor.work_directory)
+    assert path.exists()
+
+
+def test_work_directory_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = ToyExecutor(tmp_path / 'work')
+    executor.work_directory.mkdir(parents=True)
+    monkeypatch.setattr('os.geteuid', lambda: 4711)
+    with pytest.raises(SubmitException, match=r'belongs to another user.*work_directory='):
+        executor.submit(Job(JobSpec('/bin/true')))
+
+
+@pytest.mark.parametrize('method', ['submit', 'render_submit_script'])
+def test_bad_specification_is_refused(executor: ToyExecutor, method: str) -> None:
+    act: Callable[[Job], object] = getattr(executor, method)
+    job = Job(JobSpec())
+    with pytest.raises(InvalidJobException, match='executable'):
+        act(job)
+    assert job.executor is None
+    assert executor.asked == []

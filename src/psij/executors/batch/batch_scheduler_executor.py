@@ -23,7 +23,7 @@ from psij._runtime import job_files
 from psij._runtime.command import CommandResult, client_environment, run
 from psij._runtime.event_loop import EventLoop
 from psij._runtime.outcome import ExitRecord, final_status, lost_status, parse_exit_record
-from psij._runtime.script_context import Reporting, own_addresses, script_context
+from psij._runtime.script_context import Reporting, custom_attributes, own_addresses, script_context
 from psij._runtime.status_channel import Report, Secret, StatusChannel
 from psij.exceptions import InvalidJobException, SubmitException
 from psij.executors.batch._queue_poller import NoAnswer, QueuePoller, chunks
@@ -163,7 +163,7 @@ class BatchSchedulerExecutor(JobExecutor):
 
     Subclasses implement the abstract methods; :class:`.TemplatedBatchExecutor` is the short way to do so. They may
     override, and rely on, the protected methods ``_check_spec``, ``_create_script_context``, ``_format_duration``,
-    ``_clean_submit_script``, ``_delete_aux_file``, ``_read_aux_file``, ``_current_user``, ``_run_command``,
+    ``_clean_submit_script``, ``_delete_aux_file``, ``_read_aux_file``, ``_read_aux_files``, ``_current_user``, ``_run_command``,
     ``_get_launcher_from_job``, ``_set_job_status``, ``_start_queue_poll_thread``, ``_status_lines``,
     ``_must_ask_differently``,
     ``_may_have_submitted``, ``_is_transient``, ``_get_lookup_command``, ``_parse_lookup_output``,
@@ -616,6 +616,8 @@ class BatchSchedulerExecutor(JobExecutor):
 
     def _on_listed(self, job: Job, status: JobStatus) -> None:
         """Take note of what the scheduler says about a job."""
+        if job.status.final:
+            return  # the script has said so meanwhile
         progress = self._progress(job)
         progress.listed = True
         progress.unlisted_since = None
@@ -647,6 +649,8 @@ class BatchSchedulerExecutor(JobExecutor):
         """Find out about jobs that the scheduler does not list."""
         unknown: List[Job] = []
         for job in jobs:
+            if job.status.final:
+                continue
             progress = self._progress(job)
             now = time.monotonic()
             if progress.unlisted_since is None:
@@ -753,6 +757,7 @@ class BatchSchedulerExecutor(JobExecutor):
         else:
             status = final_status(verdict, record, self._output(job), progress.cancelled)
         status.metadata = {'native_id': job.native_id, **(status.metadata or {})}
+        self._read_aux_files(job, status)
         _channel().unregister(job.id)
         self._queue_poll_thread.unregister_job(job)
         self._remove_files(job)
@@ -810,6 +815,9 @@ class BatchSchedulerExecutor(JobExecutor):
         if not self.config.keep_files:
             job_files.remove([self._file(f'{job.id}.job')])
 
+    def _read_aux_files(self, job: Job, status: JobStatus) -> None:
+        """Complete the final status of a job from files that a subclass knows of, before they are removed."""
+
     def _aux_path(self, job: Optional[Job], suffix: Optional[str], path: Optional[Path]) -> Path:
         if path is not None:
             return path
@@ -842,6 +850,17 @@ class BatchSchedulerExecutor(JobExecutor):
         if not self._cleaned:
             self._cleaned = True
             job_files.remove_old(self.work_directory)
+
+
+def _env_to_mustache(job: Job) -> List[Dict[str, str]]:
+    """Return the environment of a job as templates need it; kept for plugins that build their own context."""
+    environment = (job.spec and job.spec.environment) or {}
+    return [{'name': name, 'value': value} for name, value in environment.items()]
+
+
+def _attrs_to_mustache(job: Job) -> Dict[str, object]:
+    """Return the custom attributes of a job as templates need them; kept for plugins that build their own context."""
+    return {} if job.spec is None else custom_attributes(job.spec)
 
 
 def _copy(status: JobStatus) -> JobStatus:

@@ -230,8 +230,8 @@ class SlurmJobExecutor(TemplatedBatchExecutor):
         return ['squeue', '--me', '-h', '-r', '-t', 'all', *self._fields]
 
     def _must_ask_differently(self, answer: CommandResult) -> bool:
-        # A version of squeue that does not know a field says so on stderr, prints nothing, and exits with 0.
-        if self._fields is _FIELDS and not answer.exit_code and not answer.stdout and answer.stderr.strip():
+        # A version of squeue that does not know a field says so on stderr, prints blank lines, and exits with 0.
+        if self._fields is _FIELDS and not answer.exit_code and not answer.stdout.strip() and answer.stderr.strip():
             self._fields = _OLD_FIELDS
             return True
         return False

@@ -1,0 +1,12 @@
+"""Options and settings of all tests."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the tests."""
+    parser.addoption(
+        '--update-golden', action='store_true', help='write the golden files anew, to be looked at in a diff'
+    )

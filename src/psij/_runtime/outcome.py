@@ -33,7 +33,7 @@ class ExitRecord(NamedTuple):
     @property
     def is_conclusive(self) -> bool:
         """True if nobody needs to ask the scheduler what happened."""
-        return not self.told_to_end and self.code < 128
+        return not self.told_to_end and signal_name(self.code) is None
 
 
 def parse_exit_record(text: Optional[str]) -> Optional[ExitRecord]:
@@ -101,7 +101,9 @@ def final_status(
 def _failed(
     verdict: Optional[JobStatus], record: Optional[ExitRecord], output: Optional[str], metadata: Dict[str, object]
 ) -> JobStatus:
-    code = record.code if record is not None else (verdict.exit_code if verdict is not None else None)
+    code = record.code if record is not None else None
+    if not code and verdict is not None and verdict.exit_code is not None:
+        code = verdict.exit_code
     reason = metadata.get('reason')
     if code and reason in (None, 'exit_code', 'signal'):
         reason = 'signal' if signal_name(code) else 'exit_code'

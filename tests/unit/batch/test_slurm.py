@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shlex
+import signal
 import subprocess
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +19,7 @@ from recordings import Step, steps
 
 from psij import InvalidJobException, Job, JobAttributes, JobSpec, JobState, ResourceSpecV1
 from psij._runtime.command import CommandResult
+from psij._runtime.outcome import parse_exit_record
 from psij.executors.batch import slurm
 from psij.executors.batch.slurm import SlurmExecutorConfig, SlurmJobExecutor, parse_sacct, parse_sbatch, parse_squeue
 
@@ -377,8 +380,8 @@ def test_golden_scripts(executor: SlurmJobExecutor, name: str, request: pytest.F
     assert script == golden.read_text()
 
 
-def run_script(executor: SlurmJobExecutor, spec: JobSpec, directory: Path) -> str:
-    """Run the script of a job as the scheduler would, and return what the script itself has printed."""
+def start_script(executor: SlurmJobExecutor, spec: JobSpec, directory: Path) -> subprocess.Popen[bytes]:
+    """Start the script of a job as the scheduler would."""
     executor.work_directory.mkdir(parents=True, exist_ok=True)
     script = directory / 'script'
     text = io.StringIO()
@@ -386,7 +389,12 @@ def run_script(executor: SlurmJobExecutor, spec: JobSpec, directory: Path) -> st
     executor.generate_submit_script(job, executor._create_script_context(job), text)
     script.write_text(text.getvalue(), encoding='utf-8', errors='surrogateescape')
     environment = {'SLURM_JOB_ID': '1', 'PATH': '/usr/bin:/bin', 'HOME': str(directory)}
-    subprocess.run(['/bin/bash', str(script)], env=environment, check=False, cwd=directory)
+    return subprocess.Popen(['/bin/bash', str(script)], env=environment, cwd=directory)
+
+
+def run_script(executor: SlurmJobExecutor, spec: JobSpec, directory: Path) -> str:
+    """Run the script of a job as the scheduler would, and return what the script itself has printed."""
+    start_script(executor, spec, directory).wait()
     return (executor.work_directory / '1.out').read_text()
 
 
@@ -456,3 +464,32 @@ def test_nodefile_has_a_line_for_each_process(
 def test_shlex_is_not_the_rule_of_sbatch() -> None:
     """A reminder of why values are quoted as they are: the shell's way ends in literal quotes."""
     assert slurm_value(f'--comment={shlex.quote("a b")}') == "'a"
+
+
+@pytest.mark.parametrize('signame', ['SIGTERM', 'SIGSEGV', 'SIGALRM', 'SIGABRT', 'SIGPIPE'])
+def test_script_that_is_killed_records_no_success(executor: SlurmJobExecutor, tmp_path: Path, signame: str) -> None:
+    """bash runs its EXIT trap when a signal kills it, and then ``$?`` may well be zero."""
+    fifo = tmp_path / 'fifo'
+    os.mkfifo(fifo)
+    process = start_script(executor, JobSpec('/bin/sh', ['-c', f'echo $PPID > {fifo}; sleep 100'], name='x'), tmp_path)
+    launcher = int(fifo.read_text())  # the job runs
+    process.send_signal(signal.Signals[signame])
+    os.kill(launcher, signal.SIGKILL)  # bash looks at its signals when what it waits for has ended
+    process.wait()
+    record = parse_exit_record((executor.work_directory / '1.ec').read_text())
+    assert record is not None
+    assert not record.is_conclusive
+
+
+@pytest.mark.parametrize('signame', ['SIGUSR1', 'SIGHUP', 'SIGINT'])
+def test_signals_for_the_executable_do_not_end_the_script(
+    executor: SlurmJobExecutor, tmp_path: Path, signame: str
+) -> None:
+    fifo = tmp_path / 'fifo'
+    os.mkfifo(fifo)
+    process = start_script(executor, JobSpec('/bin/sh', ['-c', f'echo $$ > {fifo}; exec sleep 100']), tmp_path)
+    executable = int(fifo.read_text())
+    process.send_signal(signal.Signals[signame])
+    os.kill(executable, signal.SIGKILL)
+    process.wait()
+    assert (executor.work_directory / '1.ec').read_text() == '137\n'

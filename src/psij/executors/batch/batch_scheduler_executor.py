@@ -163,9 +163,9 @@ class BatchSchedulerExecutor(JobExecutor):
 
     Subclasses implement the abstract methods; :class:`.TemplatedBatchExecutor` is the short way to do so. They may
     override, and rely on, the protected methods ``_check_spec``, ``_create_script_context``, ``_format_duration``,
-    ``_clean_submit_script``, ``_delete_aux_file``, ``_read_aux_file``, ``_read_aux_files``, ``_current_user``, ``_run_command``,
-    ``_get_launcher_from_job``, ``_set_job_status``, ``_start_queue_poll_thread``, ``_status_lines``,
-    ``_must_ask_differently``,
+    ``_clean_submit_script``, ``_delete_aux_file``, ``_read_aux_file``, ``_read_aux_files``,
+    ``_current_user``, ``_run_command``, ``_get_launcher_from_job``, ``_set_job_status``, ``_start_queue_poll_thread``,
+    ``_status_lines``, ``_must_ask_differently``,
     ``_may_have_submitted``, ``_is_transient``, ``_get_lookup_command``, ``_parse_lookup_output``,
     ``_get_history_command`` and ``_parse_history_output``, and the attributes ``_dropped_variables``,
     ``_kept_variables`` and ``_command_timeout``.
@@ -628,6 +628,8 @@ class BatchSchedulerExecutor(JobExecutor):
             super()._set_job_status(job, _copy(status))
         elif status.message != job.status.message:
             job._annotate(status.message, status.metadata)
+        if status.state is JobState.QUEUED:
+            progress.reported = None  # what the script has reported was the end of a run, and another one will follow
         if progress.reported is None:
             progress.ended_since = None
             self._queue_poll_thread.relax(job)

@@ -471,10 +471,10 @@ def test_script_that_is_killed_records_no_success(executor: SlurmJobExecutor, tm
     """bash runs its EXIT trap when a signal kills it, and then ``$?`` may well be zero."""
     fifo = tmp_path / 'fifo'
     os.mkfifo(fifo)
-    process = start_script(executor, JobSpec('/bin/sh', ['-c', f'echo $PPID > {fifo}; sleep 100'], name='x'), tmp_path)
-    launcher = int(fifo.read_text())  # the job runs
+    process = start_script(executor, JobSpec('/bin/sh', ['-c', f'echo $$ > {fifo}; exec sleep 100']), tmp_path)
+    executable = int(fifo.read_text())
     process.send_signal(signal.Signals[signame])
-    os.kill(launcher, signal.SIGKILL)  # bash looks at its signals when what it waits for has ended
+    os.kill(executable, signal.SIGKILL)  # bash looks at its signals when what it waits for has ended
     process.wait()
     record = parse_exit_record((executor.work_directory / '1.ec').read_text())
     assert record is not None

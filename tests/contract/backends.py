@@ -1,0 +1,124 @@
+"""The executors that the suite can run over, and how each is brought up.
+
+A new executor is one more entry in :data:`BACKENDS`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Callable, ContextManager, Optional, cast
+
+from fakes.harness import FakeCluster
+
+from psij import JobExecutorConfig
+from psij.executors.batch.batch_scheduler_executor import BatchSchedulerExecutorConfig
+from psij.executors.local import LocalJobExecutorConfig
+
+Environment = ContextManager[Mapping[str, str]]
+
+
+@contextlib.contextmanager
+def nothing() -> Iterator[Mapping[str, str]]:
+    """Bring up what needs no bringing up."""
+    yield {}
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An executor with what it needs.
+
+    Attributes
+    ----------
+    executor
+        The name by which it is asked for.
+    launchers
+        The launchers with which it is tested.
+    missing
+        Returns why it cannot be used here, or None if it can.
+    start
+        Brings it up for the session; the context is a set of environment variables.
+    config
+        Makes a configuration for a work directory.
+    patience
+        How long anything may take.
+    script
+        Whether every job gets a pre-launch script that does nothing, so that a script is needed.
+    native_lookup
+        Whether a native ID that nobody knows ends FAILED, and not as the documented assumption.
+    """
+
+    executor: str
+    launchers: tuple[str, ...]
+    missing: Callable[[], Optional[str]] = lambda: None
+    start: Callable[[], Environment] = nothing
+    config: Callable[[Path], JobExecutorConfig] = lambda path: LocalJobExecutorConfig(work_directory=path)
+    patience: timedelta = timedelta(seconds=60)
+    script: bool = False
+    native_lookup: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def fast_polling(path: Path) -> JobExecutorConfig:
+    """Return a configuration for a batch executor that does not let tests wait."""
+    config = BatchSchedulerExecutorConfig(work_directory=path, queue_polling_interval=1)
+    config.initial_queue_polling_delay = cast(int, 0.2)  # fractions are accepted, although the API page has int
+    return config
+
+
+def fake(scheduler: str, **knobs: object) -> Callable[[], Environment]:
+    """Return what brings up a stand-in for a scheduler."""
+
+    @contextlib.contextmanager
+    def start() -> Iterator[Mapping[str, str]]:
+        with tempfile.TemporaryDirectory(prefix=f'fake-{scheduler}-') as directory:
+            cluster = FakeCluster(Path(directory) / 'c', scheduler, slots=64)
+            for name, value in knobs.items():
+                cluster.set(name, value)
+            try:
+                yield cluster.environment
+            finally:
+                cluster.close()
+
+    return start
+
+
+def no_slurm() -> Optional[str]:
+    """Return why there is no real Slurm here, if there is none."""
+    if shutil.which('sbatch') is None:
+        return 'there is no sbatch'
+    answer = subprocess.run(['sinfo', '-h'], capture_output=True, text=True, timeout=120, check=False)
+    return None if answer.returncode == 0 and answer.stdout else f'Slurm does not answer: {answer.stderr}'
+
+
+AS_ROOT = {'OMPI_ALLOW_RUN_AS_ROOT': '1', 'OMPI_ALLOW_RUN_AS_ROOT_CONFIRM': '1'} if os.geteuid() == 0 else {}
+MPI = ('mpirun',) if shutil.which('mpirun') else ()
+
+BACKENDS = {
+    'local': Backend('local', ('single', 'multiple', *MPI), environment=AS_ROOT),
+    'local+script': Backend('local', ('single',), script=True),
+    'fake-slurm': Backend(
+        'slurm',
+        ('single', 'multiple', 'srun'),
+        start=fake('slurm', accounts='*', partitions='*'),
+        config=fast_polling,
+        native_lookup=False,
+    ),
+    'slurm': Backend(
+        'slurm',
+        ('single', 'multiple', 'srun', *MPI),
+        missing=no_slurm,
+        config=fast_polling,
+        patience=timedelta(seconds=120),
+        native_lookup=False,
+        environment={**AS_ROOT, 'OMPI_MCA_btl': 'self,tcp'},
+    ),
+}
+"""The backends, by the names that ``--executors`` takes."""

@@ -171,7 +171,7 @@ def test_standard_streams(site: Site) -> None:
     spec.stderr_path = both
     assert site.run(spec).state is JobState.COMPLETED
     text = both.read_text()
-    if site.launcher == 'mpirun':  # it forwards the two streams separately
+    if site.launcher in ('mpirun', 'srun'):  # they forward the two streams separately
         assert sorted(text.splitlines()) == ['done', 'error', 'read me']
     else:
         assert text == 'read me\nerror\ndone\n'

@@ -48,15 +48,22 @@ __all__ = [
 ]
 
 
-_SUBMODULES = ('executors', 'launcher', 'launchers', 'serialize', 'utils')
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from psij import executors as executors
+    from psij import launcher as launcher
+    from psij import launchers as launchers
+    from psij import serialize as serialize
+    from psij import utils as utils
+    from psij.serialize import Export, Import
+else:  # type checkers would take every name for one of the package's
 
+    def __getattr__(name: str) -> object:
+        """Import what few programs use when it is asked for, to keep ``import psij`` light."""
+        import importlib
 
-def __getattr__(name: str) -> object:
-    """Import what few programs use when it is asked for, to keep ``import psij`` light."""
-    import importlib
-
-    if name in ('Export', 'Import'):
-        return getattr(importlib.import_module('psij.serialize'), name)
-    if name in _SUBMODULES:
-        return importlib.import_module(f'psij.{name}')
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+        if name in ('Export', 'Import'):
+            return getattr(importlib.import_module('psij.serialize'), name)
+        if name in ('executors', 'launcher', 'launchers', 'serialize', 'utils'):
+            return importlib.import_module(f'psij.{name}')
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -24,9 +24,7 @@ def verify(**arguments: tuple[object, Any]) -> None:
 
     for name, (value, expected) in arguments.items():
         try:
-            typeguard.check_type(
-                value, expected, collection_check_strategy=typeguard.CollectionCheckStrategy.ALL_ITEMS
-            )
+            typeguard.check_type(value, expected, collection_check_strategy=typeguard.CollectionCheckStrategy.ALL_ITEMS)
         except typeguard.TypeCheckError as ex:
             ex.append_path_element(f'argument "{name}"')
             raise

@@ -4,7 +4,8 @@ There are three sources: what comes with the library (:mod:`psij._builtins`); th
 distributions, in the groups ``psij.executors`` and ``psij.launchers``, which name a class; and Python files in
 directories ``psij-descriptors`` on ``sys.path``, with lists ``__PSI_J_EXECUTORS__`` and ``__PSI_J_LAUNCHERS__``
 of :class:`.Descriptor` objects. They are read when the first plugin is asked for, and again when ``sys.path`` has
-changed. A plugin that is broken spoils nothing but itself: its error is raised when it is asked for.
+changed. A plugin that is broken spoils nothing but itself: its error is raised when it is asked for, and a file
+or a distribution that cannot be read is logged.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from psij.descriptor import Descriptor
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from importlib.machinery import ModuleSpec
+    from importlib.metadata import Distribution
     from types import ModuleType
     from typing import Any, Callable, Optional
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 logger = lazy_logger('psij')
 
 DESCRIPTOR_DIRECTORY = 'psij-descriptors'
+
+# One lock for both kinds, since a descriptor file may ask for plugins itself. It is never held while the class of
+# a plugin is loaded: that takes the locks of modules, which another thread may hold that waits for this one.
+_lock = threading.RLock()
 
 
 class Plugin:
@@ -48,7 +53,8 @@ class Plugin:
 
         self.descriptor = descriptor
         self.name = descriptor.name.lower()
-        self.names = (self.name, *(alias.lower() for alias in descriptor.aliases or ()))
+        self.aliases = [alias.lower() for alias in descriptor.aliases or ()]
+        self.names = (self.name, *self.aliases)
         self.version: Version = Version(str(descriptor.version))
         self.module, _, self.qualname = descriptor.cls.rpartition('.')
         self.root = root
@@ -60,13 +66,7 @@ class Plugin:
         """The file that implements the plugin, or should."""
         if self.root is not None:
             return _file_of(self.root, self.module)
-        import importlib.util
-
-        try:
-            spec = importlib.util.find_spec(self.module)
-        except (ImportError, ValueError):
-            return None
-        return None if spec is None else spec.origin
+        return _find(self.module)
 
     def load(self) -> type[Any]:
         """Return the class.
@@ -82,21 +82,30 @@ class Plugin:
             import importlib
 
             try:
-                module = (
-                    importlib.import_module(self.module) if self.root is None else _import(self.root, self.module)
-                )
-                self._class = self._identify(getattr(module, self.qualname))
+                module = importlib.import_module(self.module) if self.root is None else _import(self.root, self.module)
+                cls = getattr(module, self.qualname)
+                if not isinstance(cls, type):
+                    raise TypeError(f'{self.descriptor.cls} is {cls!r}, and not a class')
+                self.identify(cls)
+                self._class = cls
             except Exception as ex:
                 self.error = ex
                 raise
+            except SystemExit as ex:
+                self.error = ImportError(f'{self.module} ended with sys.exit({ex.code!r})', name=self.module)
+                raise self.error from ex
         return self._class
 
-    def _identify(self, cls: type[Any]) -> type[Any]:
+    def is_of(self, cls: type[Any]) -> bool:
+        """Tell whether this is the plugin that a class implements."""
+        return (self.module, self.qualname) == (cls.__module__, cls.__qualname__)
+
+    def identify(self, cls: type[Any]) -> None:
+        """Give the class its name and version, unless it has its own."""
         if '_NAME_' not in vars(cls):
             cls._NAME_ = self.name
         if '_VERSION_' not in vars(cls):
             cls._VERSION_ = self.version
-        return cls
 
 
 def _file_of(root: str, module: str) -> str:
@@ -117,30 +126,49 @@ def _import(root: str, name: str) -> ModuleType:
         raise ImportError(
             f'The module {name} was expected in {file}, next to the descriptor, but there is no such file.', name=name
         )
+    import importlib
+
+    with _loading:
+        if file in _loaded:
+            return _loaded[file]
+        found = _find(name)
+        if found is None or os.path.realpath(found) != os.path.realpath(file):
+            # registered as a module, classes in it can be pickled and be data classes; but never in place of another
+            _loaded[file] = _execute(name, file, register=found is None and name not in sys.modules)
+            return _loaded[file]
+    return importlib.import_module(name)
+
+
+_loaded: dict[str, ModuleType] = {}  # files of modules that cannot be imported by their name
+_loading = threading.RLock()  # a file is executed once, whichever threads ask for it
+
+
+def _find(module: str) -> Optional[str]:
+    """Return the file that Python imports for a module, or None."""
     import importlib.util
 
     try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is not None and spec.origin is not None and os.path.realpath(spec.origin) == os.path.realpath(file):
-        return importlib.import_module(name)
-    loaded = sys.modules.get(name)
-    if loaded is not None and os.path.realpath(getattr(loaded, '__file__', None) or '') == os.path.realpath(file):
-        return loaded
-    own = importlib.util.spec_from_file_location(name, file)
-    module = _execute(own)
-    sys.modules.setdefault(name, module)  # so that classes can be pickled; never in place of another module
-    return module
+        spec = importlib.util.find_spec(module)
+    except Exception:  # noqa: BLE001 - parent packages are imported, in which anything may go wrong
+        return None
+    return None if spec is None else spec.origin
 
 
-def _execute(spec: Optional[ModuleSpec]) -> ModuleType:
-    if spec is None or spec.loader is None:
-        raise ImportError(f'Python cannot load {spec}.')
+def _execute(name: str, file: str, register: bool) -> ModuleType:
     import importlib.util
 
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f'Python cannot load {file}.', name=name, path=file)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    if register:
+        sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        if register:
+            sys.modules.pop(name, None)
+        raise
     return module
 
 
@@ -158,7 +186,6 @@ class Registry:
         self._builtins = builtins
         self._plugins: list[Plugin] = []
         self._scanned: Optional[tuple[str, ...]] = None
-        self._lock = threading.RLock()  # a descriptor file may ask for plugins itself
 
     def register(self, descriptor: Descriptor, root: Optional[str]) -> None:
         """Add a plugin.
@@ -169,7 +196,7 @@ class Registry:
             If another file has registered the same name and version.
         """
         plugin = Plugin(descriptor, root)
-        with self._lock:
+        with _lock:
             for other in self._plugins:
                 if other.name == plugin.name and other.version == plugin.version:
                     if other.path == plugin.path and other.descriptor.cls == descriptor.cls:
@@ -183,7 +210,7 @@ class Registry:
 
     def plugins(self) -> list[Plugin]:
         """Return all plugins, in the order in which they were found; the versions of one name ascend."""
-        with self._lock:
+        with _lock:
             self._scan()
             names = list(dict.fromkeys(plugin.name for plugin in self._plugins))
             return sorted(self._plugins, key=lambda plugin: (names.index(plugin.name), plugin.version))
@@ -201,7 +228,10 @@ class Registry:
             If there is none.
         """
         wanted = str(name).lower()
-        found = [plugin for plugin in self.plugins() if wanted in plugin.names]
+        plugins = self.plugins()
+        found = [plugin for plugin in plugins if wanted == plugin.name]
+        if not found:
+            found = [plugin for plugin in plugins if wanted in plugin.names]
         if not found:
             available = ', '.join(sorted(name for name in self.names() if not name.startswith('_')))
             raise ValueError(f'No such {self.kind} "{wanted}". Available {self.kind}s: {available}')
@@ -230,13 +260,19 @@ class Registry:
             raise ValueError(f'Unable to load {self.kind} {plugin.name}: {ex}') from ex
 
     def identity(self, cls: type[Any]) -> tuple[str, Version]:
-        """Return the name and the version of the plugin that a class is, whether or not it was loaded as one."""
+        """Return the name and the version of the plugin that a class is, whether or not it was loaded as one.
+
+        A class that is no plugin is what the class from which it was derived is.
+        """
         from packaging.version import Version
 
-        if '_NAME_' not in vars(cls):
-            for plugin in self.plugins():
-                if (plugin.module, plugin.qualname) == (cls.__module__, cls.__qualname__):
-                    plugin._identify(cls)
+        for base in cls.__mro__:
+            if '_NAME_' not in vars(base) or '_VERSION_' not in vars(base):
+                for plugin in self.plugins():
+                    if plugin.is_of(base):
+                        plugin.identify(base)
+            if '_NAME_' in vars(base):
+                break
         name = getattr(cls, '_NAME_', cls.__name__)
         return str(name).lower(), Version(str(getattr(cls, '_VERSION_', '0')))
 
@@ -254,8 +290,7 @@ class Registry:
         for descriptor in _entry_points(f'psij.{self.kind}s'):
             self._add(descriptor, None)
         for file, root in _descriptor_files():
-            for descriptor in _read_descriptors(file, f'__PSI_J_{self.kind.upper()}S__'):
-                descriptor.path = file
+            for descriptor in _descriptors(file, f'__PSI_J_{self.kind.upper()}S__'):
                 self._add(descriptor, root)
 
     def _add(self, descriptor: Descriptor, root: Optional[str]) -> None:
@@ -287,45 +322,51 @@ def _entry_points(group: str) -> Iterator[Descriptor]:
 
     Several names for one class are the first one, in alphabetical order, and its aliases.
     """
-    if not any(map(_may_have_entry_points, sys.path)):
+    if not any(_may_have_entry_points(entry, group.encode()) for entry in sys.path):
         return
     from importlib import metadata
 
-    from packaging.version import InvalidVersion, Version
-
+    seen = set()  # of two distributions of one name, Python imports from the first
     for distribution in metadata.distributions():
-        classes: dict[str, list[str]] = {}
-        for point in distribution.entry_points:
-            if point.group == group:
-                classes.setdefault(point.value.partition('[')[0].strip(), []).append(point.name)
-        for value, names in classes.items():
-            name, *aliases = sorted(names)
-            try:
-                version = Version(distribution.version)
-            except (InvalidVersion, TypeError) as ex:
-                logger.warning('Ignoring the entry point %s of a distribution without a version: %s', name, ex)
-                continue
-            descriptor = Descriptor(name, version, value.replace(':', '.'), aliases)
-            descriptor.path = f'{distribution.metadata["Name"]} {distribution.version}, entry point {name}'
-            yield descriptor
+        try:
+            name = distribution.metadata['Name']
+            if name not in seen:
+                seen.add(name)
+                yield from _entry_points_of(distribution, group)
+        except Exception as ex:  # noqa: BLE001 - the metadata of somebody else: anything may be wrong with it
+            logger.warning('Ignoring the entry points of %s: %s', distribution, ex)
 
 
-def _may_have_entry_points(entry: str) -> bool:
-    """Tell whether distributions under an entry of ``sys.path`` may have entry points for the library.
+def _entry_points_of(distribution: Distribution, group: str) -> Iterator[Descriptor]:
+    from packaging.version import Version
+
+    classes: dict[str, list[str]] = {}
+    for point in distribution.entry_points:
+        if point.group == group:
+            classes.setdefault(point.value.partition('[')[0].strip(), []).append(point.name)
+    for value, names in classes.items():
+        name, *aliases = sorted(names)
+        descriptor = Descriptor(name, Version(distribution.version), value.replace(':', '.'), aliases)
+        descriptor.path = f'{distribution.metadata["Name"]} {distribution.version}, entry point {name}'
+        yield descriptor
+
+
+def _may_have_entry_points(entry: str, group: bytes) -> bool:
+    """Tell whether distributions under an entry of ``sys.path`` may have entry points in a group.
 
     This takes a tenth of the time that it takes to import :mod:`importlib.metadata`, which is then not needed.
     """
     try:
         with os.scandir(entry or os.curdir) as entries:
-            candidates = [item.path for item in entries if item.name.endswith(('.dist-info', '.egg-info'))]
+            names = [item.name for item in entries if item.name.endswith(('.dist-info', '.egg-info', 'EGG-INFO'))]
     except NotADirectoryError:
         return True  # a zip file, whose contents importlib knows
     except OSError:
         return False
-    for directory in candidates:
+    for name in names:
         try:
-            with open(os.path.join(directory, 'entry_points.txt'), 'rb') as file:
-                if b'psij.' in file.read():
+            with open(os.path.join(entry, name, 'entry_points.txt'), 'rb') as file:
+                if group in file.read():
                     return True
         except OSError:
             continue
@@ -345,21 +386,32 @@ def _descriptor_files() -> Iterator[tuple[str, str]]:
                 yield os.path.join(directory, name), root
 
 
-def _read_descriptors(file: str, variable: str) -> Iterator[Descriptor]:
-    import importlib.util
-
-    name = os.path.basename(file)[: -len('.py')]
-    try:
-        module = _execute(importlib.util.spec_from_file_location(name, file))
-        items = list(getattr(module, variable, ()))
-    except Exception as ex:  # noqa: BLE001 - a file of somebody else: anything may come
-        logger.warning('Could not import %s: %s', file, ex)
+def _descriptors(file: str, variable: str) -> Iterator[Descriptor]:
+    items = getattr(_descriptor_module(file), variable, ())
+    if not isinstance(items, (list, tuple)):
+        logger.warning('Ignoring %s in %s: expected a list, got %r', variable, file, items)
         return
     for item in items:
         if isinstance(item, Descriptor):
+            item.path = file
             yield item
         else:
             logger.warning('Ignoring %r in %s: expected a psij.Descriptor', item, file)
+
+
+_descriptor_modules: dict[str, Optional[ModuleType]] = {}
+
+
+def _descriptor_module(file: str) -> Optional[ModuleType]:
+    """Return what a descriptor file defines, None if it is broken; each file is executed once."""
+    if file not in _descriptor_modules:
+        name = os.path.basename(file)[: -len('.py')]
+        _descriptor_modules[file] = None
+        try:
+            _descriptor_modules[file] = _execute(name, file, register=False)
+        except (Exception, SystemExit) as ex:  # noqa: BLE001 - a file of somebody else: anything may come
+            logger.warning('Could not import %s: %s', file, ex)
+    return _descriptor_modules[file]
 
 
 executors = Registry('executor', _builtins.executors)

@@ -7,19 +7,19 @@ with a message that names the field, its value, and what was expected.
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from datetime import timedelta
-from pathlib import Path
 
 from psij.exceptions import InvalidEnvironmentError, InvalidJobException
-from psij.job_attributes import JobAttributes
-from psij.resource_spec import ResourceSpec, ResourceSpecV1
+from psij.job_attributes import JobAttributes, as_duration
+from psij.resource_spec import COUNTS, FIELDS, ResourceSpec, ResourceSpecV1
 from psij.staging import StageIn, StageOut, StageOutFlags
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn, Optional
+    from typing import Any, NoReturn
 
     from psij.job_spec import JobSpec
 
@@ -35,10 +35,9 @@ def check_spec(spec: JobSpec) -> None:
     InvalidJobException
         For the first value that cannot be used.
     """
-    if spec.executable is not None:
-        spec.executable = _text('executable', spec.executable)
-        if not spec.executable:
-            _refuse('executable', spec.executable, 'the name or the path of a program')
+    if not spec.executable:
+        _refuse('executable', spec.executable, 'the name or the path of a program')
+    spec.executable = _text('executable', spec.executable)
     if spec.arguments is not None:
         _check_arguments(spec)
     for name in _PATHS:
@@ -53,7 +52,8 @@ def check_spec(spec: JobSpec) -> None:
         _refuse('inherit_environment', spec.inherit_environment, 'True or False')
     if spec.environment:
         _check_environment(spec)
-    _check_resources(spec)
+    if spec.resources:
+        spec.resources = as_resources(spec.resources)
     _check_attributes(spec)
     if spec.stage_in or spec.stage_out or spec.cleanup:
         _check_staging(spec)
@@ -89,17 +89,17 @@ def _text(field: str, value: object) -> str:
 
 
 def _check_arguments(spec: JobSpec) -> None:
-    arguments = spec.arguments
+    arguments: object = spec.arguments
     if not isinstance(arguments, (list, tuple)):
         _refuse('arguments', arguments, 'a list of strings')
-    for argument in arguments:
-        if not isinstance(argument, str):
-            break
-        if '\0' in argument or not argument.isascii():
-            break
-    else:
+    if isinstance(arguments, list) and all(map(_is_plain, arguments)):
         return
     spec.arguments = [_text(f'arguments[{i}]', argument) for i, argument in enumerate(arguments)]
+
+
+def _is_plain(argument: object) -> bool:
+    """Tell quickly that nothing can be wrong with an argument; jobs may have thousands."""
+    return isinstance(argument, str) and argument.isascii() and '\0' not in argument
 
 
 def _check_environment(spec: JobSpec) -> None:
@@ -124,25 +124,51 @@ def _check_environment(spec: JobSpec) -> None:
             environment[name] = str(value)  # put there by changing the dictionary in place
 
 
-def _check_resources(spec: JobSpec) -> None:
-    resources: object = spec.resources
+def as_resources(resources: object) -> ResourceSpec:
+    """Check and convert a resource specification, or the dictionary that ``psij.serialize.Import`` makes of one.
+
+    Raises
+    ------
+    InvalidJobException
+        If it is neither, or does not describe resources.
+    """
     if isinstance(resources, dict):
-        # what the older psij.serialize.Import makes
-        given = {key: value for key, value in resources.items() if value is not None}
-        if 'process_per_node' in given:
-            given['processes_per_node'] = given.pop('process_per_node')
-        try:
-            resources = spec.resources = ResourceSpecV1(**given)
-        except Exception as ex:
-            raise InvalidJobException(f'Invalid resources: {spec.resources!r}: {ex}', ex) from ex
-    if isinstance(resources, ResourceSpecV1):
-        resources.validate()
-    elif resources and not isinstance(resources, ResourceSpec):
+        resources = _from_dictionary(resources)
+    if not isinstance(resources, ResourceSpec):
         _refuse('resources', resources, 'a ResourceSpec')
+    if isinstance(resources, ResourceSpecV1):
+        for name in (*COUNTS, 'memory'):
+            value = getattr(resources, name)
+            if value is not None and type(value) is not int:
+                setattr(resources, name, _whole_number(f'resources.{name}', value))
+        resources.validate()
+    return resources
+
+
+def _from_dictionary(values: dict[Any, Any]) -> ResourceSpecV1:
+    resources = ResourceSpecV1()
+    for key, value in values.items():
+        name = 'processes_per_node' if key == 'process_per_node' else key  # so spelled in files of that format
+        if name not in FIELDS:
+            _refuse('resources', values, f'a ResourceSpec, which has no {key!r}')
+        if value is not None:
+            setattr(resources, name, value)
+    return resources
+
+
+def _whole_number(field: str, value: object) -> int:
+    """Return the whole number that a text, a float, or a number of another library stands for."""
+    try:
+        number = int(value) if isinstance(value, (str, float)) else operator.index(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or (isinstance(value, float) and number != value):
+        _refuse(field, value, 'a whole number')
+    return number
 
 
 def _check_attributes(spec: JobSpec) -> None:
-    attributes = spec.attributes
+    attributes: object = spec.attributes
     if attributes is None:
         attributes = spec.attributes = JobAttributes()
     if not isinstance(attributes, JobAttributes):
@@ -151,49 +177,43 @@ def _check_attributes(spec: JobSpec) -> None:
         value = getattr(attributes, name)
         if value is not None:
             setattr(attributes, name, _text(f'attributes.{name}', value))
-    if not isinstance(attributes.duration, timedelta) and attributes.duration is not None:
-        attributes.duration = _duration(attributes.duration)
-    if attributes.duration is not None and attributes.duration <= timedelta(0):
-        _refuse('attributes.duration', attributes.duration, 'a positive duration')
-    custom = attributes.custom_attributes
+    _check_duration(attributes)
+    custom: object = attributes.custom_attributes
     if custom is not None and not (isinstance(custom, dict) and all(isinstance(key, str) for key in custom)):
         _refuse('attributes.custom_attributes', custom, 'a dictionary with strings as keys')
 
 
-def _duration(value: object) -> timedelta:
-    """Return the duration that a program meant by a number or a string.
-
-    A number is taken as minutes, which is what a walltime without unit means everywhere else
-    (:meth:`.JobAttributes.parse_walltime`, and the schedulers' own options).
-
-    >>> _duration(30), _duration('1 day, 2:00:00')
-    (datetime.timedelta(seconds=1800), datetime.timedelta(days=1, seconds=7200))
-    """
-    days: Optional[re.Match[str]] = None
+def _check_duration(attributes: JobAttributes) -> None:
+    duration: object = attributes.duration
+    if duration is None:
+        return
     try:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return timedelta(minutes=value)
-        if isinstance(value, str):
-            days = re.fullmatch(r'(\d+) days?, (\d+:\d\d:\d\d)', value)  # as str(timedelta) writes it
-            if days is not None:
-                return timedelta(days=int(days[1])) + JobAttributes.parse_walltime(days[2])
-            return JobAttributes.parse_walltime(value)
-    except (ValueError, OverflowError) as ex:
-        raise InvalidJobException(f'Invalid attributes.duration: {value!r}: {ex}', ex) from ex
-    _refuse('attributes.duration', value, 'a timedelta')
+        attributes.duration = as_duration(duration)
+    except (TypeError, ValueError) as ex:
+        raise InvalidJobException(f'Invalid attributes.duration: {duration!r}: {ex}', ex) from ex
+    if attributes.duration <= timedelta(0):
+        _refuse('attributes.duration', duration, 'a positive duration')
 
 
 def _check_staging(spec: JobSpec) -> None:
-    for field, kind in (('stage_in', StageIn), ('stage_out', StageOut)):
+    kinds: tuple[tuple[str, Any], ...] = (('stage_in', StageIn), ('stage_out', StageOut))
+    for field, kind in kinds:
         items = getattr(spec, field) or ()
         if not isinstance(items, (set, frozenset, list, tuple)):
-            _refuse(field, items, f'a set of {kind.__name__} objects')
+            _refuse(field, items, f'a set or a list of {kind.__name__} objects')
         for item in items:
             if not isinstance(item, kind):
                 _refuse(field, item, f'a {kind.__name__} object')
+            try:
+                checked = kind(item.source, item.target, mode=item.mode)
+            except (TypeError, ValueError) as ex:
+                raise InvalidJobException(f'Invalid {field}: {item}: {ex}', ex) from ex
+            item.source, item.target = checked.source, checked.target
             _without_nul(field, str(item.source))
             _without_nul(field, str(item.target))
+    try:
+        spec.cleanup = spec.cleanup  # converts what was put into the collection later
+    except (AssertionError, TypeError) as ex:
+        raise InvalidJobException(f'Invalid cleanup: {ex}') from ex
     for path in spec.cleanup or ():
-        if not isinstance(path, Path):
-            _refuse('cleanup', path, 'a Path')
         _without_nul('cleanup', str(path))

@@ -39,7 +39,7 @@ class InvalidJobException(Exception):
         self.args = self.args or (message,)  # for pickling, if the message was given by keyword
 
     def __str__(self) -> str:
-        return self.message
+        return str(self.message)
 
 
 class InvalidEnvironmentError(InvalidJobException, TypeError):
@@ -73,7 +73,7 @@ class SubmitException(Exception):
         self.args = self.args or (message,)  # for pickling, if the message was given by keyword
 
     def __str__(self) -> str:
-        return self.message
+        return str(self.message)
 
 
 class UnreachableStateException(Exception):

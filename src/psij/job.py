@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
+from datetime import timedelta
 
 from psij._log import lazy_logger
 from psij.exceptions import SubmitException
@@ -19,7 +20,6 @@ from psij.job_status import JobStatus, path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from datetime import timedelta
     from queue import SimpleQueue
     from typing import Callable, NoReturn, Optional, Sequence, Union
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from psij.job_spec import JobSpec
 
 logger = lazy_logger(__name__)
+
+LARGE_TIMEOUT = timedelta(days=3650)
+"""What programs pass to :meth:`Job.wait` when they mean no limit."""
 
 _lock = threading.Lock()
 
@@ -315,10 +318,10 @@ class _Callbacks:
                 _call(cb.job_status_changed, job, status)
             if executor is not None:
                 _call(executor._notify_callback, job, status)
+            del job, status, cb, executor  # keep nothing alive while there is nothing to do
             with self._done_cv:
                 self._done = ticket
                 self._done_cv.notify_all()
-            del job, status, cb, executor  # keep nothing alive while there is nothing to do
 
 
 def _call(callback: Callable[[Job, JobStatus], None], job: Job, status: JobStatus) -> None:

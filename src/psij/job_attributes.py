@@ -188,6 +188,42 @@ def _microseconds(number: str, unit: int) -> timedelta:
     return timedelta(microseconds=parts)
 
 
+def as_duration(value: object) -> timedelta:
+    """Return the duration that a program meant by a number or a text.
+
+    A number is taken as minutes, which is what a walltime without unit means everywhere else
+    (:meth:`JobAttributes.parse_walltime`, and the schedulers' own options). A text is a walltime, or what
+    ``str()`` makes of a timedelta.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the value is no duration.
+
+    Examples
+    --------
+    >>> as_duration(30), as_duration('1 day, 2:00:00.500000')
+    (datetime.timedelta(seconds=1800), datetime.timedelta(days=1, seconds=7200, microseconds=500000))
+    """
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, str):
+        import re
+
+        printed = re.fullmatch(r'(?:(\d+) days?, )?(\d+:\d\d:\d\d)(?:\.(\d{6}))?', value, re.ASCII)
+        if printed is None:
+            return JobAttributes.parse_walltime(value)
+        days, clock, microseconds = printed.groups()
+        rest = timedelta(days=int(days or 0), microseconds=int(microseconds or 0))
+        return rest + JobAttributes.parse_walltime(clock)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            return timedelta(minutes=value)
+        except OverflowError as ex:
+            raise ValueError(f'{value!r} minutes are too long.') from ex
+    raise TypeError(f'a duration must be a timedelta, a walltime or a number of minutes, not {value!r}')
+
+
 def _is_str_dict(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(key, str) for key in value)
 

@@ -9,6 +9,7 @@ from psij.exceptions import InvalidJobException
 from psij.job import _lock, as_callback
 from psij.job_executor_config import JobExecutorConfig
 from psij.job_launcher import Launcher
+from psij.job_spec import JobSpec
 from psij.job_state import JobState
 from psij.resource_spec import ResourceSpecV1
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from psij._plugins import Registry
     from psij.descriptor import Descriptor
     from psij.job import Job, JobStatusCallback
-    from psij.job_spec import JobSpec
     from psij.job_status import JobStatus
 
 logger = lazy_logger(__name__)
@@ -184,6 +184,8 @@ class JobExecutor(ABC):
         spec = job.spec
         if not spec:
             raise InvalidJobException('Missing specification')
+        if not isinstance(spec, JobSpec):
+            raise InvalidJobException(f'Invalid specification: got {spec!r}, expected a JobSpec.')
         if not spec.resources:
             spec.resources = DefaultResources()
         from psij._spec_check import check_spec
@@ -220,10 +222,9 @@ class JobExecutor(ABC):
 
     def _notify_callback(self, job: Job, status: JobStatus) -> None:
         """Tell the callback of this executor about a new status of a job."""
-        from psij.job import call
-
-        if self._cb is not None:
-            call(self._cb, job, status)
+        cb = self._cb
+        if cb is not None:
+            cb.job_status_changed(job, status)
 
     def __str__(self) -> str:
         url = '' if self.url is None else f', url={self.url}'

@@ -30,7 +30,7 @@ class JobExecutorConfig:
     """A configuration with all defaults."""
 
     def __init__(self, launcher_log_file: Optional[Path] = None, work_directory: Optional[Path] = None) -> None:
-        self._launcher_log_file = None if launcher_log_file is None else Path(launcher_log_file)
+        self.launcher_log_file = launcher_log_file
         self._work_directory = Path(work_directory) if work_directory else self.DEFAULT_WORK_DIRECTORY
 
     @property
@@ -40,7 +40,7 @@ class JobExecutorConfig:
 
     @launcher_log_file.setter
     def launcher_log_file(self, launcher_log_file: Union[str, Path, None]) -> None:
-        self._launcher_log_file = None if launcher_log_file is None else Path(launcher_log_file)
+        self._launcher_log_file = Path(launcher_log_file) if launcher_log_file else None
 
     @property
     def work_directory(self) -> Path:

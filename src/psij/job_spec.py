@@ -11,6 +11,7 @@ from psij.staging import StageIn, StageOut, StageOutFlags
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Dict, List, Optional, Set, Union
 
 
@@ -50,7 +51,8 @@ class JobSpec:
         The launcher that starts the processes, such as ``single``, ``multiple``, ``mpirun`` or ``srun``;
         ``single`` by default.
     stage_in
-        Files to bring to the job before it is launched.
+        Files to bring to the job before it is launched. Where the order counts, assign a list after construction:
+        files are staged and removed in the order given.
     stage_out
         Files to bring away after the job has ended.
     cleanup
@@ -169,6 +171,8 @@ class JobSpec:
 
     @environment.setter
     def environment(self, environment: Optional[Dict[str, Union[str, int]]]) -> None:
+        if environment is not None and not hasattr(environment, 'items'):
+            raise TypeError(f'environment must be a dictionary or None, not {environment!r}')
         self._environment: Optional[Dict[str, str]] = (
             None if environment is None else {k: str(v) if isinstance(v, int) else v for k, v in environment.items()}
         )
@@ -233,13 +237,15 @@ class JobSpec:
         return self._cleanup
 
     @cleanup.setter
-    def cleanup(self, cleanup: Optional[Set[Union[str, Path]]]) -> None:
+    def cleanup(self, cleanup: Optional[Iterable[Union[str, Path]]]) -> None:
         if cleanup is None:
             self._cleanup: Optional[Set[Path]] = None
+        elif isinstance(cleanup, (str, Path)):  # iterating over '/data' would give '/'
+            raise AssertionError(f'cleanup must be a set of paths, not the single path {str(cleanup)!r}')
         else:
-            # a list stays a list: the order given is the order of removal
             paths = [path for path in (_path('cleanup', item) for item in cleanup) if path is not None]
-            self._cleanup = paths if isinstance(cleanup, list) else set(paths)
+            # a list stays a list: the order given is the order of removal
+            self._cleanup = set(paths) if isinstance(cleanup, (set, frozenset)) else paths  # type: ignore[assignment]
 
     def _key(self) -> tuple[object, ...]:
         return tuple(getattr(self, name) for name in FIELDS)
@@ -251,12 +257,12 @@ class JobSpec:
 
     def __repr__(self) -> str:
         # values of environment variables may be secrets, and this text ends up in logs
-        given = {name: getattr(self, name) for name in FIELDS if getattr(self, name) is not None}
-        given['name'] = self._name
+        values = {name: getattr(self, name) for name in FIELDS}
+        values['name'] = self._name
         if self.environment:
-            given['environment'] = '<' + ', '.join(map(str, self.environment)) + '>'
-        hidden = {'name': None, 'inherit_environment': True, 'cleanup_flags': StageOutFlags.ALWAYS}
-        shown = [f'{name}={value!r}' for name, value in given.items() if value != hidden.get(name, '')]
+            values['environment'] = '<' + ', '.join(map(str, self.environment)) + '>'
+        defaults = {'inherit_environment': True, 'cleanup_flags': StageOutFlags.ALWAYS}
+        shown = [f'{name}={value!r}' for name, value in values.items() if value != defaults.get(name)]
         return f'JobSpec({", ".join(shown)})'
 
 

@@ -113,12 +113,6 @@ class JobState(bytes, Enum):
     def __format__(self, spec: str) -> str:
         return format(self._name_, spec)
 
-    def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
-        return JobState, (self._value_,)
-
-    def __deepcopy__(self, memo: object) -> JobState:
-        return self
-
 
 class JobStateOrder:
     """The order in which a job passes the states."""

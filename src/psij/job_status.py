@@ -63,6 +63,8 @@ class JobStatus:
             text += f', meta={self.metadata}'
         return text + ']'
 
+    __repr__ = __str__
+
 
 REASONS = (
     'exit_code',  # the executable, or a script around it, ended with a non-zero exit code

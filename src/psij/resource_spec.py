@@ -35,13 +35,17 @@ class ResourceSpec(ABC):
         raise ValueError(f'There is no resource specification version {version!r}; the only version is 1.')
 
 
-_COUNTS = (
+COUNTS = (
     'node_count',
     'process_count',
     'processes_per_node',
     'cpu_cores_per_process',
     'gpu_cores_per_process',
 )
+"""The attributes of a :class:`ResourceSpecV1` that are whole numbers and count something."""
+
+FIELDS = (*COUNTS, 'exclusive_node_use', 'memory')
+"""The names of the parameters of a :class:`ResourceSpecV1`, in order."""
 
 
 class ResourceSpecV1(ResourceSpec):
@@ -61,7 +65,7 @@ class ResourceSpecV1(ResourceSpec):
     cpu_cores_per_process
         The number of CPU cores of each process.
     gpu_cores_per_process
-        The number of GPUs of each process.
+        The number of GPUs of each process; zero is the same as none.
     exclusive_node_use
         Whether no other job may run on the nodes.
     memory
@@ -70,12 +74,12 @@ class ResourceSpecV1(ResourceSpec):
     Raises
     ------
     InvalidJobException
-        If the counts contradict each other or one is not positive.
+        If the counts contradict each other, or one is too small.
     typeguard.TypeCheckError
         If an argument has a wrong type.
     """
 
-    __slots__ = (*_COUNTS, 'exclusive_node_use', 'memory')
+    __slots__ = FIELDS
 
     def __init__(
         self,
@@ -98,7 +102,7 @@ class ResourceSpecV1(ResourceSpec):
         self.validate()
 
     def _check_types(self) -> None:
-        counts = {name: getattr(self, name) for name in (*_COUNTS, 'memory')}
+        counts = {name: getattr(self, name) for name in (*COUNTS, 'memory')}
         if isinstance(self.exclusive_node_use, bool) and all(
             value is None or isinstance(value, int) for value in counts.values()
         ):
@@ -118,14 +122,17 @@ class ResourceSpecV1(ResourceSpec):
         Raises
         ------
         InvalidJobException
-            If a value is not a positive whole number, or the counts contradict each other.
+            If a value has a wrong type or is too small, or the counts contradict each other.
         """
-        for name in _COUNTS:
+        for name in COUNTS:
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, int) and value > 0):
-                raise InvalidJobException(f'The {name} must be a positive whole number, not {value!r}.')
+            least = 0 if name == 'gpu_cores_per_process' else 1
+            if value is not None and not (isinstance(value, int) and value >= least):
+                raise InvalidJobException(f'The {name} must be a whole number and at least {least}, not {value!r}.')
         if self.memory is not None and not (isinstance(self.memory, int) and self.memory >= 0):
             raise InvalidJobException(f'The memory must be a number of bytes, not {self.memory!r}.')
+        if not isinstance(self.exclusive_node_use, bool):
+            raise InvalidJobException(f'The exclusive_node_use must be True or False, not {self.exclusive_node_use!r}.')
         nodes, processes, per_node = self.node_count, self.process_count, self.processes_per_node
         if processes is None:
             return
@@ -178,7 +185,7 @@ class ResourceSpecV1(ResourceSpec):
         return self.memory // 1024 if self.memory else None
 
     def _key(self) -> tuple[object, ...]:
-        return (*(getattr(self, name) for name in _COUNTS), self.exclusive_node_use, self.memory)
+        return tuple(getattr(self, name) for name in FIELDS)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ResourceSpecV1) and self._key() == other._key()
@@ -186,7 +193,7 @@ class ResourceSpecV1(ResourceSpec):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        given = [f'{name}={getattr(self, name)}' for name in _COUNTS if getattr(self, name) is not None]
+        given = [f'{name}={getattr(self, name)}' for name in COUNTS if getattr(self, name) is not None]
         if self.exclusive_node_use:
             given.append('exclusive_node_use=True')
         if self.memory is not None:

@@ -9,25 +9,20 @@ from __future__ import annotations
 import io
 import json
 from abc import ABC, abstractmethod
+from copy import copy
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, Callable, Dict, List, Optional, cast
 
-from psij.job_attributes import JobAttributes
+from psij._spec_check import as_resources
+from psij.exceptions import InvalidJobException
+from psij.job_attributes import JobAttributes, as_duration
 from psij.job_spec import FIELDS, JobSpec
+from psij.resource_spec import FIELDS as _RESOURCES
 from psij.resource_spec import ResourceSpec, ResourceSpecV1
-from psij.staging import URI, StageIn, StageOut, StageOutFlags, StagingMode, flag_names
+from psij.staging import URI, StageIn, StageOut, StageOutFlags, StagingMode, flag_names, in_order
 
 _ATTRIBUTES = ('duration', 'queue_name', 'account', 'reservation_id', 'custom_attributes')
-_RESOURCES = (
-    'node_count',
-    'process_count',
-    'processes_per_node',
-    'cpu_cores_per_process',
-    'gpu_cores_per_process',
-    'exclusive_node_use',
-    'memory',
-)
 _PATHS = ('directory', 'stdin_path', 'stdout_path', 'stderr_path', 'pre_launch', 'post_launch')
 _LOADED_PATHS = ('directory', 'stdin_path', 'stdout_path', 'stderr_path')
 
@@ -36,6 +31,8 @@ class Serializer(ABC):
     """Turns specifications into trees of plain values, and back; subclasses write and read the trees.
 
     A tree is a dictionary with a key for each parameter of :class:`.JobSpec` whose value differs from the default.
+    ``stage_in``, ``stage_out`` and ``cleanup`` are lists where the specification has a list, in that order; a set is
+    written as ``{"set": [...]}``.
     """
 
     def dump(self, spec: JobSpec, stream: IO[str]) -> None:
@@ -81,12 +78,7 @@ class Serializer(ABC):
         tree: Dict[str, object] = {}
         for name in FIELDS:
             value = getattr(spec, name)
-            if name == 'attributes':
-                tree[name] = _from_attributes(JobAttributes() if value is None else value)
-            elif name == 'cleanup_flags':
-                if value is not StageOutFlags.ALWAYS:
-                    tree[name] = flag_names(value)
-            elif value != getattr(default, name):
+            if name == 'attributes' or value != getattr(default, name):
                 tree[name] = _from_field(name, value)
         return tree
 
@@ -96,13 +88,11 @@ class Serializer(ABC):
             if key not in FIELDS:
                 raise ValueError(f'Unexpected key "{key}"')
             values[key] = _to_field(key, value)
-        try:
-            cleanup = values.pop('cleanup', None)
-            stage_in, stage_out = values.pop('stage_in', None), values.pop('stage_out', None)
-            spec = JobSpec(**values)
-        except Exception as ex:
-            raise ValueError(f'Not a valid specification: {ex}') from ex
-        spec.cleanup, spec.stage_in, spec.stage_out = cleanup, stage_in, stage_out
+        if values.get('name') == values.get('executable'):
+            values['name'] = None  # it was written for readers that do not know that this is the default
+        spec = JobSpec()
+        for key, value in values.items():
+            setattr(spec, key, value)
         return spec
 
 
@@ -115,7 +105,7 @@ class JSONSerializer(Serializer):
     def _load_dict(self, stream: IO[str]) -> Dict[str, object]:
         try:
             tree = json.load(stream)
-        except ValueError as ex:
+        except (ValueError, RecursionError) as ex:
             raise ValueError(f'Not valid JSON: {ex}') from ex
         if not isinstance(tree, dict):
             raise ValueError(f'Expected a JSON object that describes a job, got {type(tree).__name__}.')
@@ -123,92 +113,131 @@ class JSONSerializer(Serializer):
 
 
 def _from_field(name: str, value: Any) -> object:
+    if name == 'inherit_environment' and isinstance(value, bool):
+        return value
+    if name == 'cleanup_flags' and isinstance(value, StageOutFlags):
+        return flag_names(value)
+    if name in ('inherit_environment', 'cleanup_flags'):
+        raise _cannot_convert(name, value)
+    if value is None:
+        return None
+    if name == 'attributes':
+        return _from_attributes(value)
     if name == 'resources':
         return _from_resources(value)
-    if name in ('stage_in', 'stage_out'):
-        return _from_set(value, _from_stage_in if name == 'stage_in' else _from_stage_out)
+    if name == 'stage_in':
+        return _from_collection(name, value, _from_stage_in)
+    if name == 'stage_out':
+        return _from_collection(name, value, _from_stage_out)
     if name == 'cleanup':
-        return _from_set(value, str)
+        return _from_collection(name, value, str)
     if name == 'environment':
-        return {str(key): str(item) for key, item in value.items()}
-    if name == 'arguments':
-        return [str(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+        return {_from_text(name, key): _from_text(f'{name}[{key!r}]', item) for key, item in value.items()}
+    if name == 'arguments' and isinstance(value, (list, tuple)):
+        return [_from_text(f'{name}[{i}]', item) for i, item in enumerate(value)]
+    return _from_text(name, value)
 
 
-def _from_set(items: Any, convert: Callable[[Any], object]) -> List[object]:
-    """Return a list: in the order given if there is one, else in an order that is always the same."""
-    return [convert(item) for item in (items if isinstance(items, list) else sorted(items, key=str))]
+def _from_text(name: str, value: object) -> str:
+    """Return text for what executors take as text; see :mod:`psij._spec_check`."""
+    if isinstance(value, (str, Path, int, float)):
+        return str(value)
+    raise _cannot_convert(name, value)
 
 
-def _from_duration(duration: object) -> str:
-    if not isinstance(duration, timedelta):
-        return str(duration)  # assigned as text or a number by the program, see _spec_check
+def _cannot_convert(name: str, value: object) -> ValueError:
+    return ValueError(f'{name}: Cannot convert type "{type(value)}".')
+
+
+def _from_collection(name: str, items: Any, convert: Callable[[Any], object]) -> object:
+    try:
+        converted = [convert(item) for item in in_order(items)]
+    except (AttributeError, TypeError) as ex:  # something in it is not what it should be
+        raise _cannot_convert(name, items) from ex
+    return {'set': converted} if isinstance(items, (set, frozenset)) else converted
+
+
+def _from_duration(name: str, value: object) -> Optional[str]:
+    if value is None:
+        return None
+    try:
+        duration = as_duration(value)
+    except (TypeError, ValueError) as ex:
+        raise ValueError(f'{name}: {ex}') from ex
+    if duration < timedelta(0):
+        raise ValueError(f'{name}: a walltime cannot be negative, got {value!r}')
     # float seconds would lose microseconds of long durations
-    microseconds = duration // timedelta(microseconds=1)
-    whole, fraction = divmod(microseconds, 1_000_000)
+    whole, fraction = divmod(duration // timedelta(microseconds=1), 1_000_000)
     return f'{whole}.{f"{fraction:06}".rstrip("0") or "0"} s'
 
 
-def _from_attributes(attributes: JobAttributes) -> Dict[str, object]:
+def _from_attributes(attributes: Any) -> Dict[str, object]:
+    if not isinstance(attributes, JobAttributes):
+        raise _cannot_convert('attributes', attributes)
     tree: Dict[str, object] = {}
     default = JobAttributes()
-    for name in _ATTRIBUTES:
-        value = getattr(attributes, name)
-        if value == getattr(default, name):
+    for key in _ATTRIBUTES:
+        name, value = f'attributes.{key}', getattr(attributes, key)
+        if value == getattr(default, key):
             continue
-        if name == 'duration':
-            tree[name] = _from_duration(value)
-        elif name == 'custom_attributes':
-            tree[name] = {key: _from_custom(key, item) for key, item in value.items()}
+        if key == 'duration':
+            tree[key] = _from_duration(name, value)
+        elif key == 'custom_attributes':
+            tree[key] = {key: _from_custom(f'{name}[{key!r}]', item) for key, item in value.items()}
         else:
-            tree[name] = value
+            tree[key] = _from_text(name, value)
     if attributes.account is not None:
-        tree['project_name'] = attributes.account  # for readers that know only the older name
+        tree['project_name'] = tree['account']  # for readers that know only the older name
     return tree
 
 
-def _from_custom(key: str, value: object) -> object:
+def _from_custom(name: str, value: object) -> object:
     if isinstance(value, timedelta):
-        return _from_duration(value)
+        return _from_duration(name, value)
     try:
-        json.dumps(value)
-    except (TypeError, ValueError) as ex:
-        raise ValueError(f'attributes.custom_attributes[{key!r}]: Cannot convert type "{type(value)}".') from ex
+        same = json.loads(json.dumps(value)) == value
+    except (TypeError, ValueError, RecursionError) as ex:
+        raise _cannot_convert(name, value) from ex
+    if not same:  # a tuple, for example, or a dictionary whose keys are not strings
+        raise _cannot_convert(name, value)
     return value
 
 
-def _from_resources(resources: object) -> object:
+def _from_resources(value: object) -> Dict[str, object]:
+    try:
+        resources = as_resources(copy(value))
+    except InvalidJobException as ex:
+        raise ValueError(f'resources: {ex}') from ex
     if not isinstance(resources, ResourceSpecV1):
-        raise ValueError(f'resources: Cannot convert type "{type(resources)}".')
+        raise _cannot_convert('resources', resources)
     default = ResourceSpecV1()
     tree: Dict[str, object] = {
         name: getattr(resources, name) for name in _RESOURCES if getattr(resources, name) != getattr(default, name)
     }
-    tree['__version'] = 1
+    tree['__version'] = resources.version
     return tree
 
 
 def _from_stage_in(item: StageIn) -> Dict[str, object]:
-    return {'source': _from_uri(item.source), 'target': str(item.target), 'mode': item.mode.name}
+    item = StageIn(item.source, item.target, item.mode)  # converts what was assigned later
+    return {'source': str(item.source), 'target': str(item.target), 'mode': item.mode.name}
 
 
 def _from_stage_out(item: StageOut) -> Dict[str, object]:
+    item = StageOut(item.source, item.target, item.flags, item.mode)  # as above
     return {
         'source': str(item.source),
-        'target': _from_uri(item.target),
+        'target': str(item.target),
         'flags': flag_names(item.flags),
         'mode': item.mode.name,
     }
 
 
-def _from_uri(uri: URI) -> object:
-    """Return a string, or for a plain path that looks like a URI an object that says so."""
-    text = str(uri)
-    return text if URI(text) == uri else {'path': text}
-
-
 def _to_field(key: str, value: Any) -> Any:
+    if key == 'inherit_environment':
+        return _typed(key, value, bool)
+    if key == 'cleanup_flags':
+        return _to_flags(key, value)
     if value is None:
         return None
     if key == 'attributes':
@@ -216,44 +245,55 @@ def _to_field(key: str, value: Any) -> Any:
     if key == 'resources':
         return _to_resources(value)
     if key == 'stage_in':
-        return {_to_stage_in(f'{key}[{i}]', item) for i, item in enumerate(_list(key, value))}
+        return _to_collection(key, value, _to_stage_in)
     if key == 'stage_out':
-        return {_to_stage_out(f'{key}[{i}]', item) for i, item in enumerate(_list(key, value))}
+        return _to_collection(key, value, _to_stage_out)
     if key == 'cleanup':
-        return {Path(_typed(f'{key}[{i}]', item, str)) for i, item in enumerate(_list(key, value))}
-    if key == 'cleanup_flags':
-        return _to_flags(key, value)
+        return _to_collection(key, value, _to_path)
     if key == 'arguments':
         return [_typed(f'{key}[{i}]', item, str) for i, item in enumerate(_list(key, value))]
     if key == 'environment':
         return {name: _typed(f'{key}[{name!r}]', item, (str, int)) for name, item in _dict(key, value).items()}
-    if key == 'inherit_environment':
-        return _typed(key, value, bool)
-    text = _typed(key, value, str)
-    return Path(text) if key in _PATHS else text
+    return _to_path(key, value) if key in _PATHS else _typed(key, value, str)
+
+
+def _to_path(name: str, value: object) -> Path:
+    return Path(_typed(name, value, str))
+
+
+def _to_collection(name: str, value: object, convert: Callable[[str, object], Any]) -> Any:
+    items = _list(name, _keys(name, value, ('set',)).get('set') if isinstance(value, dict) else value)
+    converted = [convert(f'{name}[{i}]', item) for i, item in enumerate(items)]
+    return set(converted) if isinstance(value, dict) else converted
 
 
 def _to_attributes(tree: object) -> JobAttributes:
+    attributes = JobAttributes()
     values = dict(_dict('attributes', tree))
     project_name = values.pop('project_name', None)
-    if values.get('account') is None and project_name is not None:
-        values['account'] = project_name
     for key, value in values.items():
         name = f'attributes.{key}'
-        if key not in _ATTRIBUTES:
-            raise ValueError(f'Unexpected key "{key}" in attributes')
-        if value is None:
-            continue
         if key == 'duration':
-            try:
-                values[key] = JobAttributes.parse_walltime(_typed(name, value, str))
-            except ValueError as ex:
-                raise ValueError(f'{name}: {ex}') from ex
+            attributes.duration = _to_duration(name, value)
         elif key == 'custom_attributes':
-            _dict(name, value)
+            attributes.custom_attributes = None if value is None else _dict(name, value)
+        elif key in _ATTRIBUTES:
+            setattr(attributes, key, None if value is None else _typed(name, value, str))
         else:
-            _typed(name, value, str)
-    return JobAttributes(**{key: value for key, value in values.items() if value is not None})
+            raise ValueError(f'Unexpected key "{key}" in attributes')
+    if attributes.account is None and project_name is not None:
+        attributes.account = _typed('attributes.project_name', project_name, str)
+    return attributes
+
+
+def _to_duration(name: str, value: object) -> Any:
+    if value is None:
+        return None
+    text = _typed(name, value, str)
+    try:
+        return JobAttributes.parse_walltime(text)
+    except ValueError as ex:
+        raise ValueError(f'{name}: {ex}') from ex
 
 
 def _to_resources(tree: object) -> ResourceSpec:
@@ -291,10 +331,12 @@ def _to_stage_out(name: str, tree: object) -> StageOut:
     )
 
 
-def _to_uri(name: str, value: object) -> Any:
-    if isinstance(value, dict):
-        return Path(_typed(f'{name}.path', _keys(name, value, ('path',)).get('path'), str))
-    return _typed(name, value, str)
+def _to_uri(name: str, value: object) -> URI:
+    text = _typed(name, value, str)
+    try:
+        return URI(text)
+    except ValueError as ex:
+        raise ValueError(f'{name}: {ex}') from ex
 
 
 def _to_mode(name: str, value: object) -> StagingMode:
@@ -378,7 +420,8 @@ class Export:
         """Write a specification to a file."""
         tree = self.envelope(type=type(obj).__name__)
         tree['data'] = self.to_dict(obj)
-        with open(dest, 'w', encoding='utf-8') as file:
+        # what UTF-8 has no code for (undecodable bytes of paths) becomes an escape sequence of JSON
+        with open(dest, 'w', encoding='utf-8', errors='backslashreplace') as file:
             json.dump(tree, file, ensure_ascii=False, indent=4)
         return True
 
@@ -387,7 +430,7 @@ class Import:
     """Reads specifications in the format of version 0.9.0.
 
     As in that version, the resources of the result are a plain dictionary, and the duration is a string; both are
-    converted when the job is submitted.
+    converted when the job is submitted. The project name, which that version forgot, becomes the account.
     """
 
     def from_dict(self, hash: Dict[str, Any], target_type: Optional[str] = None) -> JobSpec:
@@ -452,6 +495,7 @@ def _export_attributes(attributes: Optional[JobAttributes]) -> Optional[Dict[str
 def _import_attributes(tree: Dict[str, Any]) -> JobAttributes:
     attributes = JobAttributes(
         queue_name=tree.get('queue_name'),
+        account=tree.get('project_name'),
         reservation_id=tree.get('reservation_id'),
         custom_attributes=tree.get('custom_attributes'),
     )

@@ -7,8 +7,11 @@ from pathlib import Path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Optional, Union
+    from collections.abc import Collection
+    from typing import Optional, TypeVar, Union
     from urllib.parse import ParseResult
+
+    Item = TypeVar('Item')
 
 
 class URI:
@@ -20,6 +23,11 @@ class URI:
     ----------
     urlstring
         The location.
+
+    Raises
+    ------
+    ValueError
+        If the text has a scheme, but is not a URI.
 
     Examples
     --------
@@ -39,7 +47,10 @@ class URI:
         #: The components, as returned by :func:`urllib.parse.urlparse`.
         self.parts: ParseResult
         if separator and _is_scheme(scheme):
-            self.parts = urlparse(urlstring)
+            try:
+                self.parts = urlparse(urlstring)
+            except ValueError as ex:
+                raise ValueError(f'Invalid URI {urlstring!r}: {ex}') from ex
         else:
             self.parts = ParseResult('', '', urlstring, '', '', '')
 
@@ -94,7 +105,7 @@ class URI:
         return self.parts.password
 
     def __str__(self) -> str:
-        return self.parts.geturl() if self.parts.scheme else self._text
+        return self._text  # what geturl() makes of the parts is not always the same location
 
     def __repr__(self) -> str:
         return f'URI({str(self)!r})'
@@ -163,14 +174,14 @@ class StageIn:
         How to bring it there.
     """
 
-    __slots__ = ('__dict__', 'mode', 'source', 'target')
+    __slots__ = ('__dict__', '__weakref__', 'mode', 'source', 'target')
 
     def __init__(
         self, source: Union[URI, Path, str], target: Union[str, Path], mode: StagingMode = StagingMode.COPY
     ) -> None:
         self.source = _uri(source)
         self.target = _path(target)
-        self.mode = mode
+        self.mode = _mode(mode)
 
     def __str__(self) -> str:
         return f'StageIn[{self.source} -> {self.target}, {self.mode}]'
@@ -203,7 +214,7 @@ class StageOut:
         How to bring it there.
     """
 
-    __slots__ = ('__dict__', '_flags', 'mode', 'source', 'target')
+    __slots__ = ('__dict__', '__weakref__', '_flags', 'mode', 'source', 'target')
 
     def __init__(
         self,
@@ -215,7 +226,7 @@ class StageOut:
         self.source = _path(source)
         self.target = _uri(target)
         self.flags = flags
-        self.mode = mode
+        self.mode = _mode(mode)
 
     @property
     def flags(self) -> StageOutFlags:
@@ -224,6 +235,8 @@ class StageOut:
 
     @flags.setter
     def flags(self, flags: StageOutFlags) -> None:
+        if not isinstance(flags, StageOutFlags):
+            raise TypeError(f'flags must be StageOutFlags, not {flags!r}')
         self._flags = flags if flags & StageOutFlags.ALWAYS else flags | StageOutFlags.ALWAYS
 
     def __str__(self) -> str:
@@ -254,24 +267,33 @@ def flag_names(flags: StageOutFlags) -> list[str]:
     return [name for name in single if StageOutFlags[name] & flags]
 
 
-def _uri(location: Union[URI, Path, str]) -> URI:
+def _uri(location: object) -> URI:
+    """Return the URI that a location stands for; a path is never taken for a URI with a scheme."""
     if isinstance(location, URI):
         return location
-    if isinstance(location, Path):
-        return _plain(str(location))
-    if isinstance(location, str):
-        return URI(location)
+    if isinstance(location, (str, Path)):
+        return URI(str(location))  # a Path has no two slashes in a row, hence no scheme
     raise TypeError(f'a location must be a URI, a path or a string, not {location!r}')
 
 
-def _plain(path: str) -> URI:
-    uri = URI('')
-    uri._text = path
-    uri.parts = uri.parts._replace(path=path)
-    return uri
-
-
-def _path(path: Union[str, Path]) -> Path:
+def _path(path: object) -> Path:
+    """Return a path for a path or a string."""
     if isinstance(path, (str, Path)):
         return Path(path)
     raise TypeError(f'a path must be a string or a Path, not {path!r}')
+
+
+def _mode(mode: object) -> StagingMode:
+    """Return a mode if it is one."""
+    if isinstance(mode, StagingMode):
+        return mode
+    raise TypeError(f'a mode must be a StagingMode, not {mode!r}')
+
+
+def in_order(items: Collection[Item]) -> list[Item]:
+    """Return a collection as a list: in the order given if it has one, else in an order that is always the same.
+
+    >>> in_order(['b', 'a']), in_order({'b', 'a'})
+    (['b', 'a'], ['a', 'b'])
+    """
+    return sorted(items, key=str) if isinstance(items, (set, frozenset)) else list(items)

@@ -9,7 +9,7 @@ from typing import Callable, List
 
 import pytest
 
-from psij import InvalidJobException, Job, JobSpec, JobState, JobStatus, SubmitException
+from psij import InvalidJobException, Job, JobSpec, JobState, JobStatus, StageIn, SubmitException
 from psij._runtime import job_files
 from psij.executors.batch import batch_scheduler_executor as engine
 
@@ -233,6 +233,13 @@ def test_pending_reason_is_not_a_new_state(executor: ToyExecutor) -> None:
     executor.poll()
     job.wait(SOON, JobState.ACTIVE)
     assert seen == [JobState.QUEUED, JobState.STAGE_IN, JobState.ACTIVE]
+
+
+def test_scheduler_cannot_tell_staging_from_running(executor: ToyExecutor) -> None:
+    job = submitted(executor, JobSpec('/bin/true', stage_in={StageIn('/etc/passwd', 'x')}, directory='/tmp'))
+    executor.answers['status'] = '1 r'
+    executor.poll()
+    assert job.status.state is JobState.STAGE_IN
 
 
 def test_new_job_that_is_not_listed_has_not_ended(executor: ToyExecutor) -> None:

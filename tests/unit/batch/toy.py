@@ -61,7 +61,7 @@ class ToyExecutor(BatchSchedulerExecutor):
         """Ask about the queue now."""
         self._queue_poll_thread._poll()
 
-    def _run(self, argv: List[str], c_locale: bool = True) -> CommandResult:
+    def _run(self, argv: List[str], c_locale: bool = True, stdin_path: Optional[Path] = None) -> CommandResult:
         self.asked.append(argv)
         answer = self.answers[argv[0]]
         if callable(answer):

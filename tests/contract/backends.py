@@ -16,7 +16,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Callable, ContextManager, Optional, cast
 
+from fakes.flux import instance_for_all as fake_flux
 from fakes.harness import FakeCluster
+from schedulers.flux import instance as real_flux
 
 from psij import JobExecutorConfig
 from psij.executors.batch.batch_scheduler_executor import BatchSchedulerExecutorConfig
@@ -51,6 +53,8 @@ class Backend:
         How long anything may take.
     script
         Whether every job gets a pre-launch script that does nothing, so that a script is needed.
+    on_demand
+        Whether it is used only if it is asked for, because it is a real scheduler and takes minutes.
     native_lookup
         Whether a native ID that nobody knows ends FAILED, and not as the documented assumption.
     """
@@ -62,6 +66,7 @@ class Backend:
     config: Callable[[Path], JobExecutorConfig] = lambda path: LocalJobExecutorConfig(work_directory=path)
     patience: timedelta = timedelta(seconds=60)
     script: bool = False
+    on_demand: bool = False
     native_lookup: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -111,14 +116,45 @@ BACKENDS = {
         config=fast_polling,
         native_lookup=False,
     ),
+    'fake-lsf': Backend(
+        'lsf',
+        ('single', 'multiple'),
+        start=fake('lsf', dialect='lsf', queues='normal *', exclusive=''),
+        config=fast_polling,
+        native_lookup=False,
+    ),
+    'fake-volclava': Backend(
+        'lsf',
+        ('single',),
+        start=fake('lsf', dialect='volclava', queues='normal *', exclusive=''),
+        config=fast_polling,
+        native_lookup=False,
+    ),
     'slurm': Backend(
         'slurm',
         ('single', 'multiple', 'srun', *MPI),
         missing=no_slurm,
+        on_demand=True,
         config=fast_polling,
         patience=timedelta(seconds=120),
         native_lookup=False,
         environment={**AS_ROOT, 'OMPI_MCA_btl': 'self,tcp'},
+    ),
+    'fake-flux': Backend(
+        'flux',
+        ('single', 'multiple', *MPI),
+        missing=lambda: 'there is a real one, whose bindings have the same name' if shutil.which('flux') else None,
+        start=fake_flux,
+        config=lambda path: JobExecutorConfig(work_directory=path),
+        environment=AS_ROOT,
+    ),
+    'flux': Backend(
+        'flux',
+        ('single', 'multiple', *MPI),
+        missing=real_flux.missing,
+        start=real_flux.instance,
+        config=lambda path: JobExecutorConfig(work_directory=path),
+        environment=AS_ROOT,
     ),
 }
 """The backends, by the names that ``--executors`` takes."""

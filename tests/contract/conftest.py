@@ -97,7 +97,12 @@ def _names(asked: str) -> list[str]:
     names = []
     for word in asked.split(','):
         if word == 'auto':
-            names += [f'{name}:{launcher}' for name, backend in BACKENDS.items() for launcher in backend.launchers]
+            names += [
+                f'{name}:{launcher}'
+                for name, backend in BACKENDS.items()
+                for launcher in backend.launchers
+                if not backend.on_demand
+            ]
         elif ':' in word:
             names.append(word)
         else:

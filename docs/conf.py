@@ -5,11 +5,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / 'src'))
 
-from psij.version import VERSION  # noqa: E402
+from psij.version import VERSION
 
 project = 'psij'
 author = 'The psij-python authors'
-copyright = f'2026, {author}'  # noqa: A001 - the name that Sphinx gives it
+copyright = f'2026, {author}'
 release = version = VERSION
 extensions = ['sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode']
 exclude_patterns = ['_build', 'examples']

@@ -1,8 +1,8 @@
 """Runs the commands of schedulers.
 
 The one function here runs a command and reports what came of it; it never judges. Commands are lists of arguments,
-get no input, have a limited time, and run in a session of their own, so that a Ctrl-C meant for the program does not
-interrupt a submission half way.
+read nothing but a file, have a limited time, and run in a session of their own, so that a Ctrl-C meant for the program
+does not interrupt a submission half way.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import Mapping, NamedTuple, Optional, Sequence
 
 from psij._log import lazy_logger
@@ -51,7 +52,12 @@ class CommandResult(NamedTuple):
         return '\n'.join(parts)
 
 
-def run(argv: Sequence[str], environment: Optional[Mapping[str, str]] = None, timeout: float = 60.0) -> CommandResult:
+def run(
+    argv: Sequence[str],
+    environment: Optional[Mapping[str, str]] = None,
+    timeout: float = 60.0,
+    stdin_path: Optional[Path] = None,
+) -> CommandResult:
     """Run a command and wait for it.
 
     Parameters
@@ -62,18 +68,21 @@ def run(argv: Sequence[str], environment: Optional[Mapping[str, str]] = None, ti
         Its environment; the one of this program by default.
     timeout
         The seconds after which it is killed, with all that it started in its session.
+    stdin_path
+        The file that it reads as its standard input; by default there is nothing to read.
     """
     command = tuple(str(argument) for argument in argv)
     begin = time.monotonic()
     try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            start_new_session=True,
-        )
+        with open(os.devnull if stdin_path is None else stdin_path, 'rb') as stdin:
+            process = subprocess.Popen(
+                command,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+                start_new_session=True,
+            )
     except OSError as ex:
         result = CommandResult(command, None, '', '', _explain(command[0], ex, environment))
         logger.debug('%s: %s', command, result.error)

@@ -59,14 +59,13 @@ class EventLoop:
         self._order = itertools.count()
         self._thread: Optional[threading.Thread] = None
         self._selector: Optional[selectors.BaseSelector] = None
-        self._wake: tuple[int, int] = (-1, -1)
+        self._wake: tuple[int, ...] = ()
 
     def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
         """Call a function whenever a descriptor is readable, until it is removed."""
         with self._lock:
-            selector = self._start()
+            self._start().register(fd, selectors.EVENT_READ)
             self._readers[fd] = callback
-            selector.register(fd, selectors.EVENT_READ)
             if not hasattr(select, 'epoll'):
                 self._wake_up()  # epoll takes note of it while it waits, others do not
 
@@ -79,13 +78,15 @@ class EventLoop:
         with self._lock:
             if self._readers.pop(fd, None) is not None and self._selector is not None:
                 self._selector.unregister(fd)
+                if not self._readers:
+                    self._wake_up()  # there may be nothing left to wait for
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
         """Call a function once, `delay` seconds from now."""
         timer = Timer(time.monotonic() + delay, callback)
         with self._lock:
-            heapq.heappush(self._timers, (timer.when, next(self._order), timer))
             self._start()
+            heapq.heappush(self._timers, (timer.when, next(self._order), timer))
             if self._timers[0][2] is timer:
                 self._wake_up()
         return timer
@@ -93,23 +94,31 @@ class EventLoop:
     def _abandon(self) -> None:
         """Forget everything in a forked child; the thread exists in the parent only."""
         for fd in self._wake:
-            if fd >= 0:
-                os.close(fd)
+            os.close(fd)
         if self._selector is not None:
             self._selector.close()
         self._reset()
 
     def _start(self) -> selectors.BaseSelector:
         """Start the thread if there is none; call with the lock held."""
-        if self._selector is None:
-            self._selector = selectors.DefaultSelector()
-            self._wake = os.pipe()
-            for fd in self._wake:
+        if self._selector is not None:
+            return self._selector
+        selector = selectors.DefaultSelector()
+        wake: tuple[int, ...] = ()
+        try:
+            wake = os.pipe()
+            for fd in wake:
                 os.set_blocking(fd, False)
-            self._selector.register(self._wake[0], selectors.EVENT_READ)
-            self._thread = threading.Thread(target=self._run, args=(self._selector,), name=self._name, daemon=True)
-            self._thread.start()
-        return self._selector
+            selector.register(wake[0], selectors.EVENT_READ)
+            thread = threading.Thread(target=self._run, args=(selector, wake[0]), name=self._name, daemon=True)
+            thread.start()
+        except BaseException:  # no more descriptors or threads
+            selector.close()
+            for fd in wake:
+                os.close(fd)
+            raise
+        self._selector, self._thread, self._wake = selector, thread, wake
+        return selector
 
     def _wake_up(self) -> None:
         if threading.current_thread() is not self._thread:
@@ -118,19 +127,20 @@ class EventLoop:
             except BlockingIOError:
                 pass  # it is full of wake-ups already
 
-    def _run(self, selector: selectors.BaseSelector) -> None:
+    def _run(self, selector: selectors.BaseSelector, wake: int) -> None:
         idle_until: Optional[float] = None
         while True:
             with self._lock:
                 due, timeout = self._due_timers()
                 if due or self._readers or self._timers:
                     idle_until = None
-                elif idle_until is None:
-                    idle_until = time.monotonic() + _LINGER
-                    timeout = _LINGER
-                elif time.monotonic() >= idle_until:
-                    self._end(selector)
-                    return
+                else:
+                    now = time.monotonic()
+                    idle_until = idle_until or now + _LINGER
+                    if now >= idle_until:
+                        self._end(selector)
+                        return
+                    timeout = idle_until - now
             for timer in due:
                 if timer.callback is not None:
                     self._call(timer.callback)
@@ -138,7 +148,7 @@ class EventLoop:
                 callback = self._readers.get(key.fd)
                 if callback is not None:
                     self._call(callback)
-                elif key.fd == self._wake[0]:
+                elif key.fd == wake:
                     os.read(key.fd, 4096)
 
     def _due_timers(self) -> tuple[list[Timer], Optional[float]]:
@@ -157,12 +167,11 @@ class EventLoop:
 
     def _end(self, selector: selectors.BaseSelector) -> None:
         """Give back what the thread used; call with the lock held."""
-        self._thread = None
-        self._selector = None
+        wake, self._wake = self._wake, ()
+        self._thread = self._selector = None
         selector.close()
-        for fd in self._wake:
+        for fd in wake:
             os.close(fd)
-        self._wake = (-1, -1)
 
 
 def _after_fork_in_child() -> None:

@@ -53,8 +53,10 @@ def write_private(path: Path, text: str) -> Path:
     Text that came from file names which are not valid in the encoding of the system is written as it was.
     """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(fd, 'w', encoding='utf-8', errors='surrogateescape', newline='') as file:
-        file.write(text)
+    with open(fd, 'wb', buffering=0) as file:
+        data = memoryview(text.encode('utf-8', 'surrogateescape'))
+        while data:
+            data = data[file.write(data) :]
     return path
 
 

@@ -50,7 +50,14 @@ def _stat(pid: int) -> Optional[list[bytes]]:
 
 def is_zombie(pid: int) -> bool:
     """Tell whether a process has ended and only waits for its parent to take note."""
-    fields = _stat(pid) if _HAS_PROC else None
+    if not _HAS_PROC:
+        import psutil
+
+        try:
+            return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+        except psutil.Error:
+            return False
+    fields = _stat(pid)
     return fields is not None and fields[0] in (b'Z', b'X')
 
 
@@ -85,6 +92,22 @@ def descendants(pids: Iterable[int]) -> list[int]:
     return found
 
 
+def suspend(pids: Iterable[int]) -> set[ProcessId]:
+    """Send SIGSTOP to processes and their descendants, parents first, and return the descendants.
+
+    A process that is suspended starts no other, so none is missed.
+    """
+    found: list[int] = []
+    pending = list(pids)
+    send(signal.SIGSTOP, pending)
+    while pending:
+        children = _children(pending.pop())
+        send(signal.SIGSTOP, children)
+        found += children
+        pending += children
+    return identify(found)
+
+
 def _children(pid: int) -> list[int]:
     if not _HAS_PROC:
         return _children_by_scan(pid)
@@ -117,22 +140,23 @@ def identify(pids: Iterable[int]) -> set[ProcessId]:
 
 def alive(processes: Iterable[ProcessId]) -> list[ProcessId]:
     """Return those processes that still run."""
-    return [
-        process for process in processes if start_time(process.pid) == process.start and not is_zombie(process.pid)
-    ]
+    return [process for process in processes if start_time(process.pid) == process.start and not is_zombie(process.pid)]
 
 
 def session_members(sessions: set[int]) -> dict[int, list[int]]:
-    """Return the running processes of some sessions, each list without the leader of the session."""
+    """Return the running processes of some sessions, each session without its leader.
+
+    A session whose leader runs is left out: the leaders have ended, so it is a later one that got the same number.
+    """
     members: dict[int, list[int]] = {session: [] for session in sessions}
     for pid in _all_pids():
         try:
             session = os.getsid(pid)
         except OSError:
             continue
-        if session in members and pid != session and not is_zombie(pid):
+        if session in members and not is_zombie(pid):
             members[session].append(pid)
-    return members
+    return {session: found for session, found in members.items() if session not in found}
 
 
 def _all_pids() -> list[int]:

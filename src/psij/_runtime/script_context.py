@@ -113,6 +113,5 @@ def native_attributes(spec: JobSpec, prefix: str) -> List[tuple[str, Optional[ob
     if not isinstance(group, list):
         return []
     return [
-        (item['key'], None if item['value'] is True or item['value'] in ('', None) else item['value'])
-        for item in group
+        (item['key'], None if item['value'] is True or item['value'] in ('', None) else item['value']) for item in group
     ]

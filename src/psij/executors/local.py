@@ -8,14 +8,16 @@ any other.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Dict, List, Optional
 
 from psij._log import lazy_logger
-from psij._runtime import environment, job_files
+from psij._runtime import environment, job_files, process_tree
 from psij._runtime.event_loop import Timer
 from psij._runtime.outcome import describe_exit, signal_name
 from psij._runtime.reaper import Process, reaper
@@ -29,10 +31,19 @@ from psij.job_launcher import Launcher
 from psij.job_spec import JobSpec
 from psij.job_state import JobState
 from psij.job_status import JobStatus
+from psij.launchers.script_based_launcher import ScriptBasedLauncher
+from psij.launchers.single import SingleLauncher
+from psij.resource_spec import ResourceSpecV1
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from psij.executors.batch.script_generator import TemplatedScriptGenerator
 
 logger = lazy_logger(__name__)
 
 _CANCEL_GRACE = 1.0  # seconds
+_STAGING_GRACE = 60.0  # seconds that a canceled job has to stage out and to clean up
+_SHORTAGES = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of processes, memory and descriptors
 
 
 class LocalJobExecutorConfig(JobExecutorConfig):
@@ -47,7 +58,7 @@ class LocalJobExecutorConfig(JobExecutorConfig):
         default: on one's own machine nobody waits for the end of a job.
     cancel_grace
         The time in seconds between SIGTERM and SIGKILL when a job is canceled. A job with files to stage out or to
-        clean up gets the time for that, up to a minute.
+        clean up has another minute for that.
     """
 
     def __init__(
@@ -83,46 +94,46 @@ class LocalJobExecutor(JobExecutor):
         super().__init__(url=url, config=LocalJobExecutorConfig() if config is None else config)
         self._enforce_walltime: bool = getattr(self.config, 'enforce_walltime', False)
         self._cancel_grace: float = getattr(self.config, 'cancel_grace', _CANCEL_GRACE)
+        self._generator: Optional[TemplatedScriptGenerator] = None  # made for the first job that needs it
 
     def submit(self, job: Job) -> None:  # noqa: D102
         spec = self._check_job(job)
         run = _Run(self, job)
         try:
-            if not spec.executable:
-                raise InvalidJobException('Invalid executable: got None, expected the name or the path of a program.')
-            if spec.directory is not None and not spec.directory.is_dir():
-                raise SubmitException(
-                    f'The directory of the job, {spec.directory}, does not exist or is no directory.'
-                )
+            _check_here(spec)
             pid = self._start(job, spec, run)
+            run.watch(pid, self._limit(spec))
         except BaseException:
             run.discard()
             self._release_job(job)
             raise
-        job._native_id = pid
-        self._set_job_status(job, JobStatus(JobState.QUEUED, metadata={'native_id': str(pid)}))
-        if not run.reports:
-            self._set_job_status(job, JobStatus(JobState.ACTIVE))
-        run.process = reaper().watch_child(pid, run.finish)
+        run.announce()
+
+    def _release_job(self, job: Job) -> None:
+        job._executor_state = None
+        super()._release_job(job)
+
+    def _limit(self, spec: JobSpec) -> Optional[float]:
+        """Return the time in seconds after which a job is to be ended, or None."""
         if self._enforce_walltime and spec.attributes is not None and spec.attributes.duration is not None:
-            run.limit(spec.attributes.duration.total_seconds())
+            return spec.attributes.duration.total_seconds()
+        return None
 
     def _start(self, job: Job, spec: JobSpec, run: _Run) -> int:
         """Start the process of a job and return its pid."""
         launcher = self._get_launcher(spec.launcher or Launcher.DEFAULT_LAUNCHER_NAME)
         variables = self._environment(spec, run)
-        if self._needs_no_script(spec, launcher):
-            argv = [str(spec.executable), *map(str, spec.arguments or ())]
-            try:
-                with Streams(spec.directory, spec.stdin_path, spec.stdout_path, spec.stderr_path) as streams:
-                    return spawn(argv, spec.directory, variables, streams)
-            except OSError as ex:
-                logger.debug('Job %s cannot be started without a script: %s', job.id, ex)
-        return self._start_script(job, spec, launcher, variables, run)
+        if not self._needs_no_script(spec, launcher):
+            return self._start_script(job, spec, launcher, variables, run)
+        argv = [str(spec.executable), *map(str, spec.arguments or ())]
+        try:
+            with Streams(spec.directory, spec.stdin_path, spec.stdout_path, spec.stderr_path) as streams:
+                return spawn(argv, spec.directory, variables, streams)
+        except OSError as ex:
+            logger.debug('Job %s cannot be started without a script: %s', job.id, ex)
+            return self._start_script(job, spec, launcher, variables, run)
 
     def _needs_no_script(self, spec: JobSpec, launcher: Launcher) -> bool:
-        from psij.launchers.single import SingleLauncher
-
         return type(launcher) is SingleLauncher and not (
             spec.pre_launch
             or spec.post_launch
@@ -146,30 +157,31 @@ class LocalJobExecutor(JobExecutor):
         return variables
 
     def _write_nodefile(self, spec: JobSpec, run: _Run) -> Path:
-        count: int = getattr(spec.resources, 'computed_process_count', 1)
-        return run.write('.nodefile', 'localhost\n' * count)
+        assert isinstance(spec.resources, ResourceSpecV1)
+        return run.write('.nodefile', 'localhost\n' * spec.resources.computed_process_count)
 
     def _start_script(
         self, job: Job, spec: JobSpec, launcher: Launcher, variables: Optional[Dict[str, str]], run: _Run
     ) -> int:
         script = run.write('.job', self._render(job, spec, launcher, run))
-        if variables is None:
-            variables = dict(os.environ)
-        if spec.environment:
-            hidden = {name for name in spec.environment if environment.is_shell_variable(name)}
-            variables = {name: value for name, value in variables.items() if name not in hidden}
-        with open(run.write('.out', ''), 'ab') as output:
-            streams = (subprocess.DEVNULL, output.fileno(), output.fileno())
-            try:
-                return spawn(['/bin/bash', str(script)], spec.directory, variables, streams)
-            except OSError as ex:
-                # the shell exists, so what is missing is memory, processes or descriptors
-                raise SubmitException(f'Failed to submit job: {ex}', exception=ex, transient=True) from ex
+        if variables is not None:
+            own = spec.environment or {}
+            variables = {
+                name: value
+                for name, value in variables.items()
+                if not (name in own and environment.is_shell_variable(name))
+            }
+        output = os.open(run.write('.out', ''), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            return spawn(['/bin/bash', str(script)], spec.directory, variables, (subprocess.DEVNULL, output, output))
+        except OSError as ex:  # the shell exists; resources may be missing
+            raise SubmitException(
+                f'Failed to submit job: /bin/bash cannot be started: {ex}.', ex, transient=ex.errno in _SHORTAGES
+            ) from ex
+        finally:
+            os.close(output)
 
     def _render(self, job: Job, spec: JobSpec, launcher: Launcher, run: _Run) -> str:
-        from psij.executors.batch.script_generator import TemplatedScriptGenerator
-        from psij.launchers.script_based_launcher import ScriptBasedLauncher
-
         command = environment.through_shell(launcher.get_launch_command(job), spec)
         staged = bool(spec.stage_in or spec.stage_out or spec.cleanup)
         data: Dict[str, object] = {
@@ -186,18 +198,24 @@ class LocalJobExecutor(JobExecutor):
 
             data['staging'] = staging_context(spec, Path.cwd())
             data.update(run.open_channel())
-        generator = TemplatedScriptGenerator(self.config, Path(__file__).with_name('local.mustache'))
         text = io.StringIO()
-        generator.generate_submit_script(job, {'job': job, 'psij': data}, text)
+        self._script_generator().generate_submit_script(job, {'job': job, 'psij': data}, text)
         return text.getvalue()
 
+    def _script_generator(self) -> TemplatedScriptGenerator:
+        if self._generator is None:
+            from psij.executors.batch.script_generator import TemplatedScriptGenerator
+
+            self._generator = TemplatedScriptGenerator(self.config, Path(__file__).with_name('local.mustache'))
+        return self._generator
+
     def cancel(self, job: Job) -> None:  # noqa: D102
-        if job.status.final:
-            return
         run = job._executor_state
+        if job.status.final:  # asked after the line above, because the end of a job takes its state away
+            return
         if not isinstance(run, _Run):
             raise SubmitException('Cannot cancel job: it was not submitted to, or attached by, a local executor.')
-        run.cancel()
+        run.stop('cancelled_by_user')
 
     def list(self) -> List[str]:
         """Return the pids of all processes of this user."""
@@ -233,20 +251,13 @@ class LocalJobExecutor(JobExecutor):
                 f'Invalid native ID: got {native_id!r}, expected the pid of a process.', ex
             ) from ex
         self._bind(job)
-        job._native_id = pid
         run = _Run(self, job)
-        self._set_job_status(job, JobStatus(JobState.QUEUED, metadata={'native_id': str(pid)}))
         try:
-            if pid <= 0:
-                raise ProcessLookupError(3, 'No such process')
-            process = reaper().attach(pid, run.finish)
-        except OSError as ex:
-            reason = 'belongs to another user' if isinstance(ex, PermissionError) else 'does not exist (any more)'
-            message = f'Process {pid} {reason}, so it cannot be a job that runs.'
-            self._set_job_status(job, JobStatus(JobState.FAILED, message=message, metadata={'reason': 'lost'}))
-            return
-        run.process = process
-        self._set_job_status(job, JobStatus(JobState.ACTIVE))
+            run.attach(pid)
+        except BaseException:
+            run.discard()
+            self._release_job(job)
+            raise
 
 
 _channel: Optional[StatusChannel] = None
@@ -260,97 +271,172 @@ def _local_channel() -> StatusChannel:
     return _channel
 
 
+def _check_here(spec: JobSpec) -> None:
+    """Check what depends on this machine and this executor."""
+    if spec.directory is not None and not os.path.isdir(spec.directory):
+        raise SubmitException(f'The directory of the job, {spec.directory}, does not exist or is no directory.')
+    if not isinstance(spec.resources, ResourceSpecV1):
+        raise InvalidJobException(
+            f'Invalid resources: got {spec.resources!r}, expected a ResourceSpecV1, the only version that the local '
+            'executor knows.'
+        )
+
+
 class _Run:
     """One job in the care of a local executor: its files, its reports, its end."""
 
+    __slots__ = (
+        '_channel',
+        '_executor',
+        '_files',
+        '_job',
+        '_output',
+        '_process',
+        '_stop_reason',
+        '_timer',
+    )
+
     def __init__(self, executor: LocalJobExecutor, job: Job) -> None:
-        self.executor = executor
-        self.job = job
-        self.process: Optional[Process] = None
-        self.reports = False
+        self._executor = executor
+        self._job = job
+        self._process: Optional[Process] = None
+        self._channel: Optional[StatusChannel] = None  # if the script reports its states
         self._files: List[Path] = []
-        self._timed_out = False
+        self._output: Optional[Path] = None
         self._timer: Optional[Timer] = None
+        self._stop_reason: Optional[str] = None
         job._executor_state = self
 
     def write(self, suffix: str, text: str) -> Path:
         """Write a file that exists as long as the job."""
-        directory = job_files.private_directory(self.executor.config.work_directory / 'local')
-        path = directory / f'{self.job.id}{suffix}'
+        directory = self._executor.config.work_directory / 'local'
+        if not self._files:
+            job_files.private_directory(directory)
+        path = directory / f'{self._job.id}{suffix}'
         self._files.append(path)
+        if suffix == '.out':
+            self._output = path
         try:
             return job_files.write_private(path, text)
         except OSError as ex:
-            raise SubmitException(f'Cannot write {path}: {ex.strerror}.', ex) from ex
+            raise SubmitException(f'Cannot write {path}: {ex.strerror}.', ex, ex.errno in _SHORTAGES) from ex
 
     def open_channel(self) -> Dict[str, object]:
         """Accept reports of the script, and return what it needs to send them."""
         secret = Secret()
-        port = _local_channel().register(self.job.id, secret, self._on_report)
-        self.reports = port is not None
+        channel = _local_channel()
+        port = channel.register(self._job.id, secret, self._on_report)
+        if port is not None:
+            self._channel = channel
         return {'us_port': port, 'us_addr_list': ['127.0.0.1'], 'us_tokens': secret.tokens()}
 
     def _on_report(self, report: Report) -> None:
         if report.state is not None:
-            self.executor._set_job_status(self.job, JobStatus(report.state))
+            self._executor._set_job_status(self._job, JobStatus(report.state))
 
-    def limit(self, seconds: float) -> None:
-        """End the job after a time."""
-        self._timer = reaper().loop.call_later(seconds, self._on_limit)
+    def watch(self, pid: int, limit: Optional[float]) -> None:
+        """Take care of the process of the job, which was just started, and end it after a time if there is a limit."""
+        self._job._native_id = pid
+        try:
+            if limit is not None:
+                self._timer = reaper().loop.call_later(limit, self._on_limit)
+            self._process = reaper().watch_child(pid, self._finish)
+        except BaseException as ex:
+            _undo(pid)
+            if isinstance(ex, RuntimeError):
+                raise SubmitException(f'The process of the job cannot be watched: {ex}.', ex, transient=True) from ex
+            raise
+        if self._stop_reason is not None:
+            self.stop(self._stop_reason)
+
+    def attach(self, pid: int) -> None:
+        """Take care of a process that exists already."""
+        self._job._native_id = pid
+        try:
+            if pid <= 0:
+                raise ProcessLookupError
+            self._process = reaper().attach(pid, self._finish)
+        except (OSError, OverflowError) as ex:
+            reason = 'belongs to another user' if isinstance(ex, PermissionError) else 'does not exist (any more)'
+            message = f'Process {pid} {reason}, so it cannot be a job that runs.'
+            self._end(JobStatus(JobState.FAILED, message=message, metadata={'reason': 'lost'}))
+            return
+        self.announce()
+        if self._stop_reason is not None:
+            self.stop(self._stop_reason)
+
+    def announce(self) -> None:
+        """Give the job the states that follow from the fact that its process exists."""
+        self._executor._set_job_status(
+            self._job, JobStatus(JobState.QUEUED, metadata={'native_id': self._job.native_id})
+        )
+        if self._channel is None:
+            self._executor._set_job_status(self._job, JobStatus(JobState.ACTIVE))
 
     def _on_limit(self) -> None:
-        self._timed_out = True
-        self._stop()
+        self.stop('timeout')
 
-    def cancel(self) -> None:
-        """End the job."""
-        self._stop()
+    def stop(self, reason: str) -> None:
+        """End the job; if it is just being started, as soon as it is."""
+        self._stop_reason = reason
+        if self._process is None:
+            return
+        grace = self._executor._cancel_grace
+        if self._channel is None:
+            reaper().stop(self._process, reason, grace)
+        elif reaper().stop(self._process, reason, grace, grace + _STAGING_GRACE):
+            reaper().loop.call_later(grace, self._end_executable)
 
-    def _stop(self) -> None:
-        if self.process is not None:
-            spec = self.job.spec
-            staged = spec is not None and bool(spec.stage_out or spec.cleanup)
-            grace = self.executor._cancel_grace
-            reaper().stop(self.process, max(grace, 60.0) if staged and self._files else grace)
+    def _end_executable(self) -> None:
+        """End what a stopped job runs, if that did not end when asked; then its script gets on with its files."""
+        if self._process is not None and not self._job.status.state.is_greater_than(JobState.ACTIVE):
+            reaper().kill_descendants(self._process)
 
-    def finish(self, process: Process) -> None:
+    def _finish(self, process: Process) -> None:
         """Give the job its final status; called when its process has ended."""
-        if self.reports:
-            _local_channel().drain()  # what the script has sent is here before the end of the script is
-        output = self._output()
-        self.discard()
-        if self._timer is not None:
-            self._timer.cancel()
-        status = final_status(process, output, self._timed_out)
-        if self.job.status.state.is_greater_than(JobState.STAGE_IN) is False and not self.reports:
-            # the end of a process can be noted before submit() or attach() says that it runs
-            self.executor._set_job_status(self.job, JobStatus(JobState.ACTIVE))
-        self.executor._set_job_status(self.job, status)
-        self.job._executor_state = None
+        if self._channel is not None:
+            self._channel.drain()  # what the script has sent is here before the end of the script is
+        if self._job.status.state in (JobState.NEW, JobState.QUEUED):
+            self.announce()  # the end of a process can be noted before submit() or attach() is done
+        self._end(final_status(process, self._read_output(process)))
 
-    def _output(self) -> Optional[str]:
-        for path in self._files:
-            if path.suffix == '.out':
-                return job_files.read_end(path)
-        return None
+    def _read_output(self, process: Process) -> Optional[str]:
+        """Return what the script has printed, if it is needed."""
+        return None if self._output is None or process.exit_code == 0 else job_files.read_end(self._output)
+
+    def _end(self, status: JobStatus) -> None:
+        self.discard()
+        self._executor._set_job_status(self._job, status)
+        self._job._executor_state = None  # the last of all, see cancel()
 
     def discard(self) -> None:
-        """Remove the files, and expect no more reports."""
-        if self.reports:
-            _local_channel().unregister(self.job.id)
+        """Give back all that the job took."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._channel is not None:
+            self._channel.unregister(self._job.id)
         job_files.remove(self._files)
         self._files = []
 
 
-def final_status(process: Process, output: Optional[str], timed_out: bool) -> JobStatus:
-    """Return how a job ended, from the end of its process and the output of its script."""
+def _undo(pid: int) -> None:
+    """End a process that was just started, because nobody would take note of its end."""
+    process_tree.send_to_group(signal.SIGKILL, pid)
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # the application ignores SIGCHLD
+
+
+def final_status(process: Process, output: Optional[str]) -> JobStatus:
+    """Return how a job ended, from the end of its process and the output of its script, if it has one."""
     pid, code = process.pid, process.exit_code
     text = output.strip() if output else ''
-    if process.stopped and timed_out:
+    if process.stop_reason == 'timeout':
         message = 'The job was ended because its walltime was over.'
         return JobStatus(JobState.FAILED, message=message, exit_code=code, metadata={'reason': 'timeout'})
-    if process.stopped:
-        return JobStatus(JobState.CANCELED, metadata={'reason': 'cancelled_by_user'})
+    if process.stop_reason is not None:
+        return JobStatus(JobState.CANCELED, metadata={'reason': process.stop_reason})
     if code == 0:
         return JobStatus(JobState.COMPLETED, exit_code=0)
     if code is not None:

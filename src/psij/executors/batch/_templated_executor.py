@@ -10,6 +10,7 @@ from psij.exceptions import InvalidJobException, SubmitException
 from psij.executors.batch.batch_scheduler_executor import BatchSchedulerExecutor, BatchSchedulerExecutorConfig
 from psij.executors.batch.script_generator import TemplatedScriptGenerator
 from psij.job import Job
+from psij.job_executor import resources_given
 from psij.job_executor_config import JobExecutorConfig
 from psij.job_spec import JobSpec
 
@@ -26,6 +27,8 @@ class TemplatedBatchExecutor(BatchSchedulerExecutor):
         Not used by most schedulers.
     config
         A :class:`.BatchSchedulerExecutorConfig`, or settings that all executors understand.
+    generator
+        What writes the scripts, if it is not made from :attr:`template`.
     """
 
     template: str
@@ -34,9 +37,14 @@ class TemplatedBatchExecutor(BatchSchedulerExecutor):
     config_class = BatchSchedulerExecutorConfig
     """The configuration that is used if none is given."""
 
-    def __init__(self, url: Optional[str] = None, config: Optional[JobExecutorConfig] = None) -> None:
+    def __init__(
+        self,
+        url: Optional[str] = None,
+        config: Optional[JobExecutorConfig] = None,
+        generator: Optional[TemplatedScriptGenerator] = None,
+    ) -> None:
         super().__init__(url=url, config=self.config_class() if config is None else config)
-        self.generator = TemplatedScriptGenerator(self.config, self._template_path())
+        self.generator = generator or TemplatedScriptGenerator(self.config, self._template_path())
 
     def _template_path(self) -> Path:
         module = sys.modules[type(self).__module__]
@@ -52,6 +60,14 @@ class TemplatedBatchExecutor(BatchSchedulerExecutor):
         """
         return ()
 
+    def _create_script_context(self, job: Job) -> Dict[str, object]:
+        context = super()._create_script_context(job)
+        psij = context['psij']
+        if isinstance(psij, dict) and job.spec is not None:
+            psij['nodefile_wanted'] = resources_given(job.spec)
+            psij['job_name'] = job_name(job.spec)
+        return context
+
     def generate_submit_script(self, job: Job, context: Dict[str, object], submit_file: IO[str]) -> None:
         if job.spec is not None:
             context['directives'] = list(self.directives(job, job.spec))
@@ -59,6 +75,13 @@ class TemplatedBatchExecutor(BatchSchedulerExecutor):
 
     def process_cancel_command_output(self, exit_code: int, out: str) -> None:
         raise SubmitException(f'Failed job cancel job: {out}')
+
+
+def job_name(spec: JobSpec) -> str:
+    """Return the name of a job; an executable's path is shortened to its last part, as schedulers do themselves."""
+    if spec._name is not None:
+        return spec._name
+    return str(spec.executable or '').rsplit('/', 1)[-1] or 'psij'
 
 
 def one_line(executor: str, field: str, value: object) -> str:

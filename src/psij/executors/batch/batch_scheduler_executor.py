@@ -16,7 +16,7 @@ import time
 from abc import abstractmethod
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Collection, Dict, Iterable, List, Optional, Tuple
+from typing import IO, Collection, Dict, Iterable, List, Optional, Set, Tuple
 
 from psij._log import lazy_logger
 from psij._runtime import job_files
@@ -58,6 +58,7 @@ _LISTING_GRACE = 10.0  # seconds for a new job to be listed
 _SIGNAL_GRACE = 10.0  # seconds for the scheduler to say why the script got a signal
 _EAGER = 0.25  # seconds until the next question, when an answer is expected
 _STAGING_FAILED = 121  # the exit code of the staging functions
+_HISTORY_TIME = 2.0  # seconds of a round for questions about jobs that have left the queue
 _LOOKUPS = (0.5, 2.0, 5.0)  # seconds before each attempt to find a job whose submission had no clear result
 
 
@@ -165,7 +166,7 @@ class BatchSchedulerExecutor(JobExecutor):
     override, and rely on, the protected methods ``_check_spec``, ``_create_script_context``, ``_format_duration``,
     ``_clean_submit_script``, ``_delete_aux_file``, ``_read_aux_file``, ``_read_aux_files``,
     ``_current_user``, ``_run_command``, ``_get_launcher_from_job``, ``_set_job_status``, ``_start_queue_poll_thread``,
-    ``_status_lines``, ``_must_ask_differently``,
+    ``_status_lines``, ``_must_ask_differently``, ``_get_submit_input``, ``_has_no_jobs``,
     ``_may_have_submitted``, ``_is_transient``, ``_get_lookup_command``, ``_parse_lookup_output``,
     ``_get_history_command`` and ``_parse_history_output``, and the attributes ``_dropped_variables``,
     ``_kept_variables`` and ``_command_timeout``.
@@ -232,6 +233,10 @@ class BatchSchedulerExecutor(JobExecutor):
         submit_file_path
             The absolute path of its script.
         """
+
+    def _get_submit_input(self, job: Job, submit_file_path: Path) -> Optional[Path]:
+        """Return the file that the submit command reads as its standard input, or None if it reads nothing."""
+        return None
 
     @abstractmethod
     def job_id_from_submit_output(self, out: str) -> str:
@@ -311,6 +316,10 @@ class BatchSchedulerExecutor(JobExecutor):
         """Return the native IDs that the list command has printed: one on each line, by default."""
         return [line.strip() for line in out.splitlines() if line.strip()]
 
+    def _has_no_jobs(self, result: CommandResult) -> bool:
+        """Tell whether the list command has failed only because there are no jobs."""
+        return False
+
     def _check_spec(self, job: Job, spec: JobSpec) -> None:
         """Refuse what the scheduler cannot do.
 
@@ -353,7 +362,11 @@ class BatchSchedulerExecutor(JobExecutor):
         return None
 
     def _get_history_command(self, native_ids: List[str]) -> Optional[List[str]]:
-        """Return a command that asks about jobs which have left the queue, or None if there is none."""
+        """Return a command that asks about jobs which have left the queue, or None if there is none.
+
+        If some of the IDs are arguments of the command, it is taken to ask about these, and is followed by a command
+        about the others; otherwise it asks about all.
+        """
         return None
 
     def _parse_history_output(self, exit_code: int, out: str) -> Optional[Dict[str, JobStatus]]:
@@ -436,7 +449,8 @@ class BatchSchedulerExecutor(JobExecutor):
 
     def _submit(self, job: Job, path: Path) -> str:
         """Run the submit command and return the native ID."""
-        result = self._execute(self.get_submit_command(job, path), c_locale=False)
+        argv = self.get_submit_command(job, path)
+        result = self._execute(argv, c_locale=False, stdin_path=self._get_submit_input(job, path))
         if result.exit_code == 0:
             try:
                 return self.job_id_from_submit_output(result.stdout).strip()
@@ -519,14 +533,17 @@ class BatchSchedulerExecutor(JobExecutor):
             raise subprocess.CalledProcessError(result.exit_code, cmd, result.output or UNKNOWN_ERROR)
         return result.stdout
 
-    def _run(self, argv: List[str], c_locale: bool = True) -> CommandResult:
+    def _run(self, argv: List[str], c_locale: bool = True, stdin_path: Optional[Path] = None) -> CommandResult:
         environment = client_environment(self._dropped_variables, self._kept_variables, c_locale)
-        return run(argv, environment, self._command_timeout)
+        return run(argv, environment, self._command_timeout, stdin_path)
 
-    def _execute(self, argv: List[str], c_locale: bool = True) -> CommandResult:
-        """Run a command of the scheduler, in the way of a subclass if it has overridden ``_run_command``."""
-        if type(self)._run_command is BatchSchedulerExecutor._run_command:
-            return self._run(argv, c_locale)
+    def _execute(self, argv: List[str], c_locale: bool = True, stdin_path: Optional[Path] = None) -> CommandResult:
+        """Run a command of the scheduler, in the way of a subclass if it has overridden ``_run_command``.
+
+        A command that has a file for its standard input is always run in the usual way.
+        """
+        if stdin_path is not None or type(self)._run_command is BatchSchedulerExecutor._run_command:
+            return self._run(argv, c_locale, stdin_path)
         command = tuple(argv)
         try:
             return CommandResult(command, 0, self._run_command(argv), '')
@@ -567,7 +584,7 @@ class BatchSchedulerExecutor(JobExecutor):
         result = self._execute(self.get_list_command())
         if result.exit_code is None:
             raise SubmitException(f'Cannot list the jobs: {result.error}.', transient=result.timed_out)
-        if result.exit_code:
+        if result.exit_code and not self._has_no_jobs(result):
             raise SubmitException(f'Cannot list the jobs: {result.output.strip() or UNKNOWN_ERROR}', transient=True)
         return [native_id for native_id in self.parse_list_output(result.stdout) if native_id]
 
@@ -624,6 +641,9 @@ class BatchSchedulerExecutor(JobExecutor):
         if status.final:
             self._on_end(job, progress, status)
             return
+        if status.state is JobState.ACTIVE and job.spec is not None and job.spec.stage_in:
+            # the scheduler sees that the script runs; only the script knows when the files are there
+            status = JobStatus(JobState.STAGE_IN, message=status.message, metadata=status.metadata)
         if status.state.is_greater_than(job.status.state):
             super()._set_job_status(job, _copy(status))
         elif status.message != job.status.message:
@@ -670,7 +690,7 @@ class BatchSchedulerExecutor(JobExecutor):
 
     def _look_into_history(self, jobs: List[Job]) -> None:
         try:
-            history = self._history([str(job.native_id) for job in jobs])
+            history, unasked = self._history([str(job.native_id) for job in jobs])
         except NoAnswer as ex:
             logger.debug('The history of %s does not answer: %s', self.name, ex)
             return
@@ -682,21 +702,24 @@ class BatchSchedulerExecutor(JobExecutor):
             elif verdict is not None:
                 if verdict.state.is_greater_than(job.status.state):
                     super()._set_job_status(job, _copy(verdict))
-            elif time.monotonic() - (progress.unlisted_since or 0) >= _LOST_GRACE:
+            elif job.native_id not in unasked and time.monotonic() - (progress.unlisted_since or 0) >= _LOST_GRACE:
                 self._conclude(job, None)
 
-    def _history(self, native_ids: List[str]) -> Dict[str, JobStatus]:
-        """Return what the scheduler remembers about jobs; nothing if it has no memory."""
+    def _history(self, native_ids: List[str]) -> Tuple[Dict[str, JobStatus], Set[str]]:
+        """Return what the scheduler remembers about jobs, and those about which there was no time to ask it."""
         found: Dict[str, JobStatus] = {}
-        for ids in chunks(native_ids):
+        deadline = time.monotonic() + _HISTORY_TIME
+        unasked = set(native_ids)
+        while unasked and time.monotonic() < deadline:
+            ids = next(chunks(sorted(unasked)))
             argv = self._get_history_command(ids)
             if argv is None:
-                break
+                return found, set()
             result = self._execute(argv)
             if result.exit_code is None and result.timed_out:
                 raise NoAnswer(result.error)
             if result.exit_code is None:
-                break  # there is no such command here
+                return found, set()  # there is no such command here
             try:
                 answer = self._parse_history_output(
                     result.exit_code, result.stdout if not result.exit_code else result.output
@@ -704,9 +727,10 @@ class BatchSchedulerExecutor(JobExecutor):
             except Exception as ex:
                 raise NoAnswer(str(ex)) from ex
             if answer is None:
-                break
+                return found, set()
             found.update(answer)
-        return found
+            unasked.difference_update(unasked.intersection(argv) or ids)
+        return found, unasked
 
     def _on_silence(self, jobs: Iterable[Job]) -> None:
         """Make do without the scheduler for jobs whose script has recorded an exit code."""

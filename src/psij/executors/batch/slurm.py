@@ -16,10 +16,9 @@ from psij._log import lazy_logger
 from psij._runtime.command import CommandResult
 from psij._runtime.script_context import native_attributes
 from psij.exceptions import InvalidJobException
-from psij.executors.batch._templated_executor import TemplatedBatchExecutor, one_line
+from psij.executors.batch._templated_executor import TemplatedBatchExecutor, job_name, one_line
 from psij.executors.batch.batch_scheduler_executor import BatchSchedulerExecutorConfig, check_status_exit_code
 from psij.job import Job
-from psij.job_executor import resources_given
 from psij.job_spec import JobSpec
 from psij.job_state import JobState
 from psij.job_status import JobStatus
@@ -171,7 +170,7 @@ class SlurmJobExecutor(TemplatedBatchExecutor):
         self._fields = _FIELDS
 
     def directives(self, job: Job, spec: JobSpec) -> Iterator[str]:  # noqa: D102
-        yield _option('job-name', one_line('Slurm', 'name', _job_name(spec)))
+        yield _option('job-name', one_line('Slurm', 'name', job_name(spec)))
         if spec.directory is not None:
             yield _option('chdir', one_line('Slurm', 'directory', Path.cwd() / spec.directory))
         yield from _resource_directives(spec)
@@ -192,13 +191,6 @@ class SlurmJobExecutor(TemplatedBatchExecutor):
         yield '--error=/dev/null'
         for key, value in native_attributes(spec, 'slurm'):
             yield _custom_option(key, value)
-
-    def _create_script_context(self, job: Job) -> Dict[str, object]:
-        context = super()._create_script_context(job)
-        psij = context['psij']
-        if isinstance(psij, dict) and job.spec is not None:
-            psij['nodefile_wanted'] = resources_given(job.spec)
-        return context
 
     def get_submit_command(self, job: Job, submit_file_path: Path) -> List[str]:  # noqa: D102
         return ['sbatch', '--parsable', str(submit_file_path)]
@@ -287,13 +279,6 @@ _TRANSIENT = re.compile(
     r'|munge|Maximum number of jobs|QOSMaxSubmitJob|AssocMaxSubmitJob|slurmctld.* not|try again',
     re.IGNORECASE,
 )
-
-
-def _job_name(spec: JobSpec) -> str:
-    """Return the name of a job; an executable's path is shortened to its last part, as in the queue of Slurm itself."""
-    if spec._name is not None:
-        return spec._name
-    return str(spec.executable or '').rsplit('/', 1)[-1] or 'psij'
 
 
 def _option(name: str, value: str) -> str:

@@ -6,6 +6,7 @@ source "${BASH_SOURCE[0]%/*}/launcher_lib.sh"
 _psij_count=$1
 _psij_command=("${@:2}")
 set --  # scripts that are sourced would take the arguments for theirs
+export PATH  # mpirun looks for its helpers there; without an inherited environment bash has one, but keeps it for itself
 
 # The command of each process: `bash -c TEXT psij RANK_VARIABLE STDIN _EXECUTABLE _ARGUMENT...`. It is there because
 # - what comes in on the stdin of mpirun is not to be relied on: other processes than the first never see its end

@@ -78,6 +78,11 @@ def fast_polling(path: Path) -> JobExecutorConfig:
     return config
 
 
+def without_blanks(path: Path) -> JobExecutorConfig:
+    """Return a configuration for an executor that refuses work directories with blanks in their paths."""
+    return fast_polling(next(parent for parent in path.parents if ' ' not in str(parent)) / 'work')
+
+
 def fake(scheduler: str, **knobs: object) -> Callable[[], Environment]:
     """Return what brings up a stand-in for a scheduler."""
 
@@ -118,7 +123,7 @@ BACKENDS = {
     ),
     'fake-lsf': Backend(
         'lsf',
-        ('single', 'multiple'),
+        ('single', 'multiple', 'jsrun'),
         start=fake('lsf', dialect='lsf', queues='normal *', exclusive=''),
         config=fast_polling,
         native_lookup=False,
@@ -128,6 +133,34 @@ BACKENDS = {
         ('single',),
         start=fake('lsf', dialect='volclava', queues='normal *', exclusive=''),
         config=fast_polling,
+        native_lookup=False,
+    ),
+    'fake-pbs': Backend(
+        'pbs',
+        ('single', 'multiple'),
+        start=fake('pbs', queues='*'),
+        config=fast_polling,
+        native_lookup=False,
+    ),
+    'fake-pbs-master': Backend(
+        'pbs',
+        ('single', 'multiple'),
+        start=fake('pbs', queues='*', variant='master', history='off'),
+        config=fast_polling,
+        native_lookup=False,
+    ),
+    'fake-torque': Backend(
+        'pbs_classic',
+        ('single', 'multiple'),
+        start=fake('torque', queues='*', moab=''),
+        config=fast_polling,
+        native_lookup=False,
+    ),
+    'fake-cobalt': Backend(
+        'cobalt',
+        ('single', 'multiple'),
+        start=fake('cobalt', queues='*'),
+        config=without_blanks,
         native_lookup=False,
     ),
     'slurm': Backend(
@@ -152,6 +185,7 @@ BACKENDS = {
         'flux',
         ('single', 'multiple', *MPI),
         missing=real_flux.missing,
+        on_demand=shutil.which('flux') is None,
         start=real_flux.instance,
         config=lambda path: JobExecutorConfig(work_directory=path),
         environment=AS_ROOT,

@@ -81,7 +81,7 @@ class Site:
 
     def left_files(self) -> list[str]:
         """Return the files that are left in the work directory of the executor."""
-        directory = self.work / self.backend.executor
+        directory = self.executor.config.work_directory / self.backend.executor
         if not directory.exists():
             return []
         return sorted(path.name for path in directory.iterdir() if not path.name.startswith('.'))

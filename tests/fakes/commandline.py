@@ -43,8 +43,8 @@ def main() -> None:
     path = os.path.abspath(sys.argv[0])
     scheduler, command = path.split('/')[-2:]
     try:
-        directory = os.environ.get('PSIJ_FAKE_DIR', '')
-        if not directory:
+        directory = os.environ.get('PSIJ_FAKE_DIR') or path.rsplit('/', 3)[0]  # jobs may lose their environment
+        if not os.path.isdir(f'{directory}/knobs') and 'PSIJ_FAKE_DIR' not in os.environ:
             raise Exit(96, 'PSIJ_FAKE_DIR is not set; it names the directory of the pretended cluster\n')
         cluster = Cluster(os.path.abspath(directory), scheduler, command, os.path.dirname(path))
         suffer(cluster)

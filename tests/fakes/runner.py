@@ -8,6 +8,8 @@ What a scheduler does on the node is told by its module ``fakes.SCHEDULER.node``
     Called when the script has ended, before the job does: copies output files, writes logs; returns fields of the job.
 ``kill_signals(job) -> tuple[int, ...]``, optional
     What is sent to the job to end it, one by one with the knob ``kill_grace`` between them.
+``WAITS_FOR_ALL``, optional
+    True if the other processes of a job that is being killed have as much time to end as the script itself.
 """
 
 from __future__ import annotations
@@ -178,7 +180,7 @@ class _Run:
             ended = [os.pidfd_open(pid)]
         except (AttributeError, OSError):  # not on this system
             ended = []
-        while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        while not _has_ended(pid) or self._waits_for_others(pid, signals):
             if time.time() >= limit:
                 self.cluster.end(self.id, 'timeout')
                 limit = _NEVER
@@ -195,12 +197,19 @@ class _Run:
                 next_signal = time.time() + float(self.cluster.live_knob('kill_grace', '0.5'))
                 if not signals:
                     next_signal = _NEVER
-            self._sleep(min(limit, next_signal, _NEVER if ended else time.time() + 0.01) - time.time(), *ended)
+            watched = [] if _has_ended(pid) else ended
+            self._sleep(min(limit, next_signal, _NEVER if watched else time.time() + 0.01) - time.time(), *watched)
         signal_group(pid, SIGKILL)  # what the script left behind; its zombie keeps the number of the group
         _, status, usage = os.wait4(pid, 0)
         for fd in ended:
             os.close(fd)
         return {'wait_status': status, 'max_rss': usage.ru_maxrss}
+
+    def _waits_for_others(self, pid: int, signals: list[int] | None) -> bool:
+        """Tell whether a job that is being killed goes on after its script, as long as there are other processes."""
+        if signals and getattr(self.node, 'WAITS_FOR_ALL', False):
+            return bool(self.cluster.process_ids(Job(pid=pid)))
+        return False
 
     def _signals(self, job: Job) -> list[int]:
         if job.kill == 'node_failure':
@@ -212,6 +221,10 @@ class _Run:
         *_, youngest = self.cluster.process_ids(job)
         os.kill(youngest, SIGKILL)
         return True
+
+
+def _has_ended(pid: int) -> bool:
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _become(launch: Launch, umask: int) -> None:

@@ -20,3 +20,4 @@ autodoc_member_order = 'bysource'
 html_theme = 'alabaster'
 html_theme_options = {'description': 'One Python API for every HPC scheduler', 'page_width': '1100px'}
 nitpicky = False
+autodoc_mock_imports = ['flux', 'radical']

@@ -10,7 +10,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         '--executors',
         default='auto',
-        help='what the contract suite runs over: EXECUTOR[:LAUNCHER],... (default: all here)',
+        help='what the contract suite runs over: EXECUTOR[:LAUNCHER[:URL]],... (default: all here)',
     )
     parser.addoption(
         '--update-golden', action='store_true', help='write the golden files anew, to be looked at in a diff'

@@ -145,7 +145,7 @@ BACKENDS = {
     'fake-pbs-master': Backend(
         'pbs',
         ('single', 'multiple'),
-        start=fake('pbs', queues='*', variant='master', history='off'),
+        start=fake('pbs', queues='*', variant='master'),
         config=fast_polling,
         native_lookup=False,
     ),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 import pytest
 
@@ -18,8 +19,9 @@ from .backends import BACKENDS, Backend
 class Site:
     """Where jobs of one test run."""
 
-    def __init__(self, name: str, launcher: str, directory: Path) -> None:
+    def __init__(self, name: str, launcher: str, url: Optional[str], directory: Path) -> None:
         self.name = name
+        self.url = url
         self.backend: Backend = BACKENDS[name]
         self.launcher = launcher
         self.directory = directory
@@ -30,7 +32,7 @@ class Site:
 
     def new_executor(self) -> JobExecutor:
         """Return one more executor for the same backend."""
-        return JobExecutor.get_instance(self.backend.executor, config=self.backend.config(self.work))
+        return JobExecutor.get_instance(self.backend.executor, url=self.url, config=self.backend.config(self.work))
 
     def spec(self, executable: Optional[str] = None, *arguments: str, **fields: object) -> JobSpec:
         """Return a specification with the launcher of this site."""
@@ -78,6 +80,23 @@ class Site:
         status = self.run(spec)
         assert status.state is JobState.COMPLETED, status
         return (self.directory / spec.stdout_path).read_text()
+
+    def read(self, name: str) -> str:
+        """Return what a job has written to a file in the directory."""
+        return (self.directory / name).read_text()
+
+    def script(self, name: str, text: str) -> Path:
+        """Write a file for a job, and return its path."""
+        path = self.directory / name
+        path.write_text(text)
+        return path
+
+    def eventually(self, condition: Callable[[], object], what: str) -> None:
+        """Wait for something that no status tells of."""
+        deadline = time.monotonic() + self.backend.patience.total_seconds()
+        while not condition():
+            assert time.monotonic() < deadline, f'not in time: {what}'
+            time.sleep(0.005)
 
     def left_files(self) -> list[str]:
         """Return the files that are left in the work directory of the executor."""
@@ -137,9 +156,9 @@ def site(
     monkeypatch: pytest.MonkeyPatch,
     started: dict[str, dict[str, str]],
     missing: dict[str, Optional[str]],
-) -> Site:
-    """Return where the jobs of a test run."""
-    name, _, launcher = request.param.partition(':')
+) -> Iterator[Site]:
+    """Return where the jobs of a test run; when it is over, no file of them may be left."""
+    name, launcher, url = [*request.param.split(':', 2), None][:3]
     reason = missing[name]
     if reason is not None:
         pytest.skip(f'{name}: {reason}')
@@ -151,4 +170,6 @@ def site(
     directory.mkdir()
     monkeypatch.chdir(directory)
     os.chmod(tmp_path, 0o755)
-    return Site(name, launcher, directory)
+    site = Site(name, launcher, url, directory)
+    yield site
+    site.eventually(lambda: site.left_files() == [], f'no files are left: {site.left_files()}')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Callable
 
@@ -187,13 +188,13 @@ def test_scripts_are_run_like_there(tmp_path: Path) -> None:
     cluster = FakeCluster(tmp_path / 'cluster', 'lsf')
     try:
         cluster.run('bsub', '-o', 'out', stdin='\n#!/bin/bash\necho "v=$BASH_VERSION"\n')
-        cluster.run('bsub', '-o', 'login', stdin='#!/bin/bash -l\nshopt login_shell\n')
+        cluster.run('bsub', '-o', 'py', stdin=f'#!{sys.executable}\nimport sys; print(len(sys.argv))\n')
         cluster.wait_for(1)
         cluster.wait_for(2)
     finally:
         cluster.close()
     assert (cluster.path / 'out').read_text() == 'v=\n'
-    assert (cluster.path / 'login').read_text().split() == ['login_shell', 'on']
+    assert (cluster.path / 'py').read_text() == '1\n'
 
 
 @pytest.mark.parametrize(('kind', 'scenario'), [('mbatchd', 'server_down_nombatchd'), ('lim', 'server_down_nolim')])

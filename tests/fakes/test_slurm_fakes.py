@@ -277,8 +277,11 @@ def test_what_is_not_covered_is_noticed(slurm: FakeCluster) -> None:
     assert (done.returncode, done.stderr) == (98, 'stand-in for squeue: --json is not covered\n')
 
 
-def test_without_a_cluster(slurm: FakeCluster) -> None:
-    assert slurm.run('squeue', env={'PSIJ_FAKE_DIR': ''}).returncode == 96
+def test_without_a_cluster() -> None:
+    command = Path(__file__).parent / 'bin' / 'slurm' / 'squeue'
+    done = subprocess.run([command], env={'PATH': '/usr/bin:/bin'}, capture_output=True, text=True, check=False)
+    assert done.returncode == 96
+    assert 'PSIJ_FAKE_DIR is not set' in done.stderr
 
 
 # --- faults ----------------------------------------------------------------------------------------------------------

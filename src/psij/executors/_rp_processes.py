@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Iterator, List, Tuple
+from typing import Callable, Iterator, List, Optional, Tuple, TypeVar
 
 from psij._runtime import process_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import psutil
+
+Fact = TypeVar('Fact')
 
 _PREFIX = 'rp.'
 
@@ -27,9 +29,9 @@ def components(directory: str) -> List[Tuple[int, str]]:
     """Return the pids and names of RADICAL-Pilot's own processes that work in a directory."""
     directory = os.path.realpath(directory)
     found = []
-    for process in _own_processes('cmdline', 'cwd'):
-        name = (process.info['cmdline'] or [''])[0].strip()
-        if name.startswith(_PREFIX) and process.info['cwd'] == directory:
+    for process in _own_processes():
+        name = (_ask(process.cmdline) or [''])[0].strip()
+        if name.startswith(_PREFIX) and _ask(process.cwd) == directory:
             found.append((process.pid, name))
     return found
 
@@ -45,32 +47,38 @@ def kill_all(session: str, sandbox: str) -> None:
         The directory of the pilot.
     """
     for _ in range(_ATTEMPTS):  # they may start others meanwhile
-        pids = _of_pilot(session, os.path.realpath(sandbox))
+        pids = [
+            process.pid for process in _own_processes() if _is_of_pilot(process, session, os.path.realpath(sandbox))
+        ]
         if not pids:
             return
         process_tree.send(signal.SIGKILL, [*process_tree.descendants(pids), *pids])
         time.sleep(0.02)
 
 
-def _of_pilot(session: str, sandbox: str) -> List[int]:
-    return [
-        process.pid
-        for process in _own_processes('cwd', 'environ')
-        if _is_inside(process.info['cwd'] or '', sandbox)
-        or (process.info['environ'] or {}).get('RP_SESSION_ID') == session
-    ]
+def _is_of_pilot(process: psutil.Process, session: str, sandbox: str) -> bool:
+    directory = _ask(process.cwd) or ''
+    if directory == sandbox or directory.startswith(f'{sandbox}/'):
+        return True
+    return (_ask(process.environ) or {}).get('RP_SESSION_ID') == session
 
 
-def _is_inside(path: str, directory: str) -> bool:
-    return path == directory or path.startswith(directory + '/')
-
-
-def _own_processes(*facts: str) -> Iterator[psutil.Process]:
-    """Yield the processes of this user but this one, with certain facts in their ``info``."""
+def _own_processes() -> Iterator[psutil.Process]:
+    """Yield the processes of this user but this one."""
     import psutil
 
     user = os.geteuid()
-    for process in psutil.process_iter(['uids', *facts]):
-        uids = process.info['uids']
+    for process in psutil.process_iter():
+        uids = _ask(process.uids)
         if uids is not None and uids.effective == user and process.pid != os.getpid():
             yield process
+
+
+def _ask(question: Callable[[], Fact]) -> Optional[Fact]:
+    """Return a fact about a process, or None if it is gone, or is just about to."""
+    import psutil
+
+    try:
+        return question()
+    except (psutil.Error, OSError):
+        return None

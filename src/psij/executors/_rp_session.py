@@ -29,6 +29,7 @@ from psij.executors._rp_description import TIMEOUT, Ending, Pilot
 from psij.executors._rp_task import Task, loop
 from psij.job_state import JobState
 from psij.job_status import JobStatus
+from psij.staging import URI
 
 logger = lazy_logger(__name__)
 
@@ -342,8 +343,12 @@ def _ending(said: Any, state: str) -> Ending:
 
 
 def _path(url: Any) -> str:
-    """Return the path of a location, which RADICAL-Pilot gives as a URL, with doubled slashes in it."""
-    return os.path.normpath(getattr(url, 'path', str(url)))
+    """Return the path of a location, which RADICAL-Pilot gives as a URL, or a string of that form.
+
+    >>> _path('file://localhost/home/alice//pilot.0000/')
+    '/home/alice/pilot.0000'
+    """
+    return os.path.normpath(URI(str(url)).path)
 
 
 def _quietly(call: Callable[[], object]) -> None:

@@ -146,10 +146,7 @@ def attributes(cluster: Cluster, job: Job) -> dict[str, Value]:
         Priority=0,
         qtime=_date(job.submitted),
         Rerunable='True' if job.may_requeue else 'False',
-        Resource_List={
-            'ncpus': _ncpus(job), 'nodect': sum(count for count, _ in job.extra['chunks']),
-            'place': job.extra['place'], 'select': job.extra['select'], 'walltime': clock(job.extra['walltime']),
-        },
+        Resource_List=_resource_list(job),
     )  # fmt: skip
     if job.nodes:
         shown['stime'] = _date(job.started)
@@ -173,6 +170,20 @@ def attributes(cluster: Cluster, job: Job) -> dict[str, Value]:
         shown['history_timestamp'] = int(job.ended)
     shown.update(project=job.extra['project'] or '_pbs_project_default', Submit_Host=SERVER)
     return shown
+
+
+def _resource_list(job: Job) -> dict[str, Value]:
+    chunks, shown = job.extra['chunks'], dict(job.extra['resources'])
+    shown.update(
+        ncpus=_ncpus(job),
+        nodect=sum(count for count, _ in chunks),
+        place=job.extra['place'],
+        select=job.extra['select'],
+        walltime=clock(job.extra['walltime']),
+    )
+    if any('mpiprocs' in items for _, items in chunks):
+        shown['mpiprocs'] = sum(count * int(items.get('mpiprocs', 1)) for count, items in chunks)
+    return {name: shown[name] for name in sorted(shown)}
 
 
 def _ncpus(job: Job) -> int:

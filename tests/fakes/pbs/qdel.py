@@ -30,7 +30,8 @@ def _delete(cluster: Cluster, word: str) -> int:
         return 1
     job = cluster.find(wanted, keep=14 * 86400)
     if job is None or (job.final and cluster.knob('history', 'on') == 'off'):
-        err(f'qdel: Unknown Job Id {word}\n')
+        server = f'.{SERVER}' if '.' not in word and cluster.knob('variant') == 'master' else ''
+        err(f'qdel: Unknown Job Id {word}{server}\n')
         return 153
     if job.final:
         err(f'qdel: Job has finished {word}\n')

@@ -101,7 +101,7 @@ def table(jobs: list[Job]) -> str:
 
 def document(cluster: Cluster, jobs: list[Job]) -> str:
     variant = _variant(cluster)
-    indent, colon, end = ('\t', ':\t', '\n') if variant == 'master' else ('    ', ':', '')
+    indent, colon = ('\t', ':\t') if variant == 'master' else ('    ', ':')
     lines = []
 
     def member(depth: int, name: str, value: Value, last: bool) -> None:
@@ -121,7 +121,7 @@ def document(cluster: Cluster, jobs: list[Job]) -> str:
         member(1, key, value, not jobs and index == len(head) - 1)
     if jobs:
         member(1, 'Jobs', {f'{job.id}.{SERVER}': attributes(cluster, job) for job in jobs}, True)
-    return '\n'.join(['{', *lines, '}']) + ('\n' if jobs else '') + end
+    return '\n'.join(['{', *lines, '}']) + ('\n' if jobs or variant == 'master' else '')
 
 
 def _scalar(value: str | int, variant: str, may_be_bare: bool) -> str:

@@ -14,6 +14,7 @@ OPTIONS = 'a:A:c:C:e:fhIj:J:k:l:m:M:N:o:p:P:q:r:R:S:u:v:VW:Xz'
 USAGE = 'usage: qsub [-a date_time] [-A account_string] [-c interval]\n       qsub --version\n'
 NAME_CHARACTERS = set('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-')
 RESOURCES = {'walltime', 'select', 'place', 'nodes', 'ncpus', 'mem', 'vmem', 'cput', 'nodect', 'pmem'}
+PLACING = {'select', 'place', 'ncpus', 'walltime'}
 CHUNK_RESOURCES = {'ncpus', 'mpiprocs', 'ompthreads', 'mem', 'vmem', 'host', 'vnode', 'arch'}
 PLACES = {'free', 'pack', 'scatter', 'vscatter', 'excl', 'exclhost', 'shared'}
 QUEUES = 'workq long small:4:1:600 restricted!acl stopped!off'  # name[:ncpus:chunks:seconds][!what]
@@ -30,6 +31,8 @@ def main(cluster: Cluster, argv: list[str]) -> int:
         raise Exit(2, f'qsub: {ex}\n{USAGE}') from None
     if operands[:1] == ['--']:
         raise unsupported(cluster, 'qsub -- COMMAND')
+    if len(operands) > 1:
+        raise Exit(2, USAGE)
     name, text = _read(operands)
     request = Request(cluster)
     prefix = dict(given).get('C') or os.environ.get('PBS_DPREFIX', '#PBS')
@@ -105,7 +108,7 @@ class Request:
             if not value or not set(value) <= NAME_CHARACTERS:
                 raise illegal('N')
             if len(value) > 230:
-                raise Exit(2, f'qsub: Job name is too long\n{USAGE}')
+                raise Exit(2, 'qsub: Job name is too long\n')
         if letter == 'p' and not (value.lstrip('-').isdigit() and abs(int(value)) < 1024):
             raise illegal('p')
 
@@ -140,6 +143,7 @@ class Request:
             umask=0o77,
             node_count=max(hosts, 1),
             extra={
+                'resources': {name: text for name, text in self.resources.items() if name not in PLACING},
                 'arguments': arguments, 'chunks': chunks, 'scatter': scatter,
                 'place': self.resources.get('place', free),
                 'walltime': seconds, 'variables': self._variables(queue), 'project': values.get('P', ''),

@@ -47,7 +47,7 @@ def listed(cluster: Cluster, job: Job) -> bool:
 
 def attributes(job: Job) -> dict[str, Value]:
     """Return the attributes as ``qstat -x`` shows them."""
-    extra, now = job.extra, time.time()
+    extra, now, last_part = job.extra, time.time(), job.name.rpartition('/')[2]
     shown: dict[str, Value] = {
         'Job_Id': f'{job.id}.{SERVER}', 'Job_Name': job.name, 'Job_Owner': f'{job.user}@{SERVER}',
     }  # fmt: skip
@@ -63,7 +63,7 @@ def attributes(job: Job) -> dict[str, Value]:
     shown.update(
         Checkpoint='u',
         ctime=str(int(job.submitted)),
-        Error_Path=f'{SERVER}:{job.stderr or f"{job.cwd}/{job.name}.e{job.id}"}',
+        Error_Path=f'{SERVER}:{job.stderr or f"{job.cwd}/{last_part}.e{job.id}"}',
     )
     if job.nodes:
         shown['exec_host'] = '+'.join(f'{host}/{_range(slots(job).count(host))}' for host in dict.fromkeys(slots(job)))
@@ -73,7 +73,7 @@ def attributes(job: Job) -> dict[str, Value]:
         Keep_Files='n',
         Mail_Points='a',
         mtime=str(int(job.ended or job.started or job.submitted)),
-        Output_Path=f'{SERVER}:{job.stdout or f"{job.cwd}/{job.name}.o{job.id}"}',
+        Output_Path=f'{SERVER}:{job.stdout or f"{job.cwd}/{last_part}.o{job.id}"}',
         Priority='0',
         qtime=str(int(job.submitted)),
         Rerunable='True',

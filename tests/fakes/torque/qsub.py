@@ -80,8 +80,8 @@ class Request:
         """Return the job, or refuse it."""
         values = self.values
         queue, nodes, longest = self._queue()
-        seconds = self._check_resources(longest)
         chunks = self._chunks(nodes)
+        seconds = self._check_resources(longest)
         count = sum(number for number, _ in chunks)
         listed = {key: value for key, value in self.resources.items() if key != 'walltime'}
         return Job(
@@ -133,7 +133,8 @@ class Request:
         except ValueError:
             raise refused(168, 'Illegal attribute or resource value for Resource_List.mem') from None
         limited = longest < LONGEST
-        for is_too_much, what in ((seconds > longest, 'walltime'), (limited and memory > 1 << 20, 'mem')):
+        too_long = 'walltime' in self.resources and seconds > longest
+        for is_too_much, what in ((too_long, 'walltime'), (limited and memory > 1 << 20, 'mem')):
             if is_too_much:
                 raise refused(190, f'Job exceeds queue resource limits MSG=cannot satisfy queue max {what} requirement')
         return seconds

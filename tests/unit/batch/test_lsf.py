@@ -446,6 +446,15 @@ def test_reasons_of_lsf_come_first() -> None:
     assert with_cause(done, ExitRecord(0, True), True) is done  # it has handled the signal, and completed
 
 
+def test_script_that_handles_bkill_and_ends_well_is_done(cluster: FakeCluster, live: LsfJobExecutor) -> None:
+    """Recording ``job_run_killed``, job 58. Whether the script or bjobs is first to tell makes no difference."""
+    os.mkfifo('fifo')
+    job = submitted(live, 'trap "exit 0" INT TERM; echo > fifo; while :; do sleep 0.05; done')
+    Path('fifo').read_text()
+    job.cancel()
+    assert final(job).state is JobState.COMPLETED
+
+
 def test_job_that_never_started_was_cancelled() -> None:
     """bkill of a waiting job: volclava says EXIT, and nothing else."""
     assert of({'STAT': 'EXIT', 'START_TIME': '-'}).state is JobState.CANCELED

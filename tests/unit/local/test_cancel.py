@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections import Counter
@@ -80,21 +81,24 @@ def _processes_with(file: str) -> List[int]:
     return found
 
 
+WAIT_FOR_SIGTERM = """
+        import os, signal, sys, time
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        open(sys.argv[2], 'w').write(f'{os.getpid()}\\n')
+        signal.sigwait({signal.SIGTERM})
+""".strip()
+
+
 @pytest.mark.parametrize('where', ['the executable', 'a child of it'])
 def test_there_is_time_to_save_work(local: Local, way: Way, where: str) -> None:
     """Between SIGTERM and SIGKILL, also for processes that outlive the first one."""
     saved, ready = local.directory / 'saved', local.directory / 'ready'
-    code = (
-        'import os, signal, sys, time\n'
-        'def save(*_):\n'
-        '    time.sleep(0.2)\n'
-        '    open(sys.argv[1], "w").write("saved")\n'
-        '    sys.exit()\n'
-        'signal.signal(signal.SIGTERM, save)\n'
-        'open(sys.argv[2], "w").write(f"{os.getpid()}\\n")\n'
-        'while True: signal.pause()\n'
-    )
-    command = [sys.executable, '-c', code, str(saved), str(ready)]
+    code = f"""
+        {WAIT_FOR_SIGTERM}
+        time.sleep(0.2)
+        open(sys.argv[1], 'w').write('saved')
+    """
+    command = [sys.executable, '-c', textwrap.dedent(code), str(saved), str(ready)]
     if where != 'the executable':
         command = ['/bin/sh', '-c', '"$@" & wait', 'sh', *command]
     job = local.submit(way(JobSpec(command[0], command[1:])), local.new_executor(cancel_grace=20.0))
@@ -107,25 +111,19 @@ def test_there_is_time_to_save_work(local: Local, way: Way, where: str) -> None:
 def test_sigterm_is_delivered_once(local: Local, way: Way) -> None:
     """Programs take a second SIGTERM as a demand to give up at once what they do after the first."""
     ready, seen = local.directory / 'ready', local.directory / 'seen'
-    code = (
-        'import os, signal, sys, time\n'
-        'count = 0\n'
-        'def note(*_):\n'
-        '    global count\n'
-        '    count += 1\n'
-        'signal.signal(signal.SIGTERM, note)\n'
-        'open(sys.argv[2], "w").write(f"{os.getpid()}\\n")\n'
-        'while not count: signal.pause()\n'
-        'time.sleep(0.1)\n'
-        'open(sys.argv[1], "w").write(str(count))\n'
-    )
+    code = f"""
+        {WAIT_FOR_SIGTERM}
+        again = signal.sigtimedwait({{signal.SIGTERM}}, 0.1)
+        open(sys.argv[1], 'w').write('once' if again is None else 'twice')
+    """
     job = local.submit(
-        way(JobSpec(sys.executable, ['-c', code, str(seen), str(ready)])), local.new_executor(cancel_grace=20.0)
+        way(JobSpec(sys.executable, ['-c', textwrap.dedent(code), str(seen), str(ready)])),
+        local.new_executor(cancel_grace=20.0),
     )
     read_pids(ready, 1)
     job.cancel()
     final(job)
-    assert seen.read_text() == '1'
+    assert seen.read_text() == 'once'
 
 
 def test_nothing_but_the_job_is_signalled(local: Local) -> None:

@@ -36,7 +36,7 @@ VARIABLE = st.one_of(
     st.sampled_from(SHELL_VARIABLES),
 )
 
-EXAMPLES = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+EXAMPLES = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 # Prints the arguments, the working directory and the environment as the kernel has them.
 SHOW = """

@@ -540,11 +540,13 @@ def _is_unexplained(verdict: JobStatus) -> bool:
 
 
 def with_cause(verdict: Optional[JobStatus], record: Optional[ExitRecord], cancelled: bool) -> Optional[JobStatus]:
-    """Complete a verdict of a version of LSF that does not tell why it has ended a job.
+    """Complete what LSF says, which may be nothing yet, or not why it has ended a job.
 
     Our cancelling is a cause. Otherwise the signal that the script got tells: USR2 comes when the run limit is
-    reached, and ``bkill`` begins with INT and goes on with TERM.
+    reached, and ``bkill`` begins with INT and goes on with TERM. A script that ends well in spite of them is DONE.
     """
+    if verdict is None and record is not None and record.told_to_end and record.code == 0:
+        return JobStatus(JobState.COMPLETED, exit_code=0, metadata={'native_state': 'DONE'})
     if verdict is None or verdict.state is not JobState.FAILED or (verdict.metadata or {}).get('reason'):
         return verdict
     metadata = dict(verdict.metadata or {})

@@ -243,8 +243,8 @@ def acceptable_name(name: str, longest: int = 230) -> str:
 def word(scheduler: str, field: str, value: object) -> str:
     """Return a value as one word of a directive.
 
-    >>> word('PBS', 'account', 'a-1'), word('PBS', 'account', "it's mine")
-    ('a-1', '"it\'s mine"')
+    >>> print(word('PBS', 'account', 'a-1'), word('PBS', 'account', "it's mine"))
+    a-1 "it's mine"
 
     Raises
     ------

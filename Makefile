@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
+TEST_ARGUMENTS = $(strip $(filter-out tests,$(MAKECMDGOALS)) $(ARGS))
+
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -13,8 +15,15 @@ help:  ## Show this list.
 demo: $(VENV)/.package  ## Run a real job on this machine, and show what happens.
 	@$(BIN)/python docs/examples/demo.py
 
+# The contract suite mostly waits for jobs, so several of its tests run at a time; the others want the machine for
+# themselves.
 tests: $(INSTALLED)  ## Run the tests; arguments pass through: make tests -- -k local
-	@$(BIN)/python -m pytest $(filter-out tests,$(MAKECMDGOALS)) $(ARGS)
+ifeq ($(TEST_ARGUMENTS),)
+	@$(BIN)/python -m pytest -q -n 5 tests/contract
+	@$(BIN)/python -m pytest -q --ignore tests/contract
+else
+	@$(BIN)/python -m pytest $(TEST_ARGUMENTS)
+endif
 
 checks: $(INSTALLED)  ## Check format, style and types.
 	@$(BIN)/ruff format --check .

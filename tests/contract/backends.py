@@ -19,6 +19,7 @@ from typing import Callable, ContextManager, Optional, cast
 from fakes.flux import instance_for_all as fake_flux
 from fakes.harness import FakeCluster
 from schedulers.flux import instance as real_flux
+from schedulers.rp import pilot as real_rp
 
 from psij import JobExecutorConfig
 from psij.executors.batch.batch_scheduler_executor import BatchSchedulerExecutorConfig
@@ -57,6 +58,10 @@ class Backend:
         Whether it is used only if it is asked for, because it is a real scheduler and takes minutes.
     native_lookup
         Whether a native ID that nobody knows ends FAILED, and not as the documented assumption.
+    tells_cancel
+        Whether a job that was canceled by another program can be told from one that was ended by a signal.
+    shares_jobs
+        Whether programs can attach to the jobs of others.
     """
 
     executor: str
@@ -68,6 +73,8 @@ class Backend:
     script: bool = False
     on_demand: bool = False
     native_lookup: bool = True
+    tells_cancel: bool = True
+    shares_jobs: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -134,6 +141,7 @@ BACKENDS = {
         start=fake('lsf', dialect='volclava', queues='normal *', exclusive=''),
         config=fast_polling,
         native_lookup=False,
+        tells_cancel=False,
     ),
     'fake-pbs': Backend(
         'pbs',
@@ -162,6 +170,7 @@ BACKENDS = {
         start=fake('cobalt', queues='*'),
         config=without_blanks,
         native_lookup=False,
+        tells_cancel=False,
     ),
     'slurm': Backend(
         'slurm',
@@ -188,6 +197,16 @@ BACKENDS = {
         on_demand=shutil.which('flux') is None,
         start=real_flux.instance,
         config=lambda path: JobExecutorConfig(work_directory=path),
+        environment=AS_ROOT,
+    ),
+    'rp': Backend(
+        'rp',
+        ('single', 'multiple', *MPI),
+        missing=real_rp.missing,
+        on_demand=True,
+        start=real_rp.pilot,
+        config=real_rp.config,
+        shares_jobs=False,
         environment=AS_ROOT,
     ),
 }

@@ -13,7 +13,7 @@ from psij._runtime import environment, job_files
 from psij._runtime.staging import staging_context
 from psij.exceptions import InvalidJobException, SubmitException
 from psij.executors._rp_description import CANCELLED, Pilot, check, description, inherited
-from psij.executors._rp_session import Session, existing_session, open_session, radical_pilot
+from psij.executors._rp_session import Session, close_session, existing_session, open_session, radical_pilot
 from psij.executors._rp_task import Task
 from psij.executors.batch.script_generator import TemplatedScriptGenerator
 from psij.executors.rp import RPJobExecutorConfig
@@ -86,7 +86,7 @@ class RPJobExecutor(JobExecutor):
         )
         try:
             text = self._render(job, spec, task)
-            session = open_session(self._pilot, directory, self._given_session)
+            session = open_session(self._pilot, directory.with_name('rp.sessions'), self._given_session)
             _write(script, text)
             session.submit(task, task_description)
         except BaseException:
@@ -152,6 +152,13 @@ class RPJobExecutor(JobExecutor):
             )
         session.end(task, CANCELLED)
 
+    def close(self) -> None:
+        """End the pilot, with all jobs in it, those of other executors with equal settings too.
+
+        This happens by itself when the program ends. The next submission starts a new pilot.
+        """
+        close_session(self._pilot, self._given_session)
+
     def _task_of(self, job: Job) -> tuple[Optional[Task], Optional[Session]]:
         session = existing_session(self._pilot, self._given_session)
         if session is None or job.native_id is None:
@@ -196,6 +203,10 @@ class RPJobExecutor(JobExecutor):
 
 def _pilot(url: Optional[str], config: RPJobExecutorConfig) -> Pilot:
     resource = url or config.resource or _DEFAULT_RESOURCE
+    for name in ('cores', 'gpus', 'runtime'):
+        value = getattr(config, name)
+        if value is not None and not (isinstance(value, int) and value > 0):
+            raise ValueError(f'RPJobExecutorConfig: {name} must be a whole number and at least 1, not {value!r}.')
     pilot = Pilot(
         resource,
         config.cores,

@@ -47,8 +47,13 @@ def radical_pilot() -> Any:
     ImportError
         If that is not possible, with what to do.
     """
+    import warnings
+
     try:
-        return importlib.import_module('radical.pilot')
+        with warnings.catch_warnings():
+            # It warns if logging was imported before, whose locks at a fork Python itself takes care of since 3.9.
+            warnings.simplefilter('ignore')
+            return importlib.import_module('radical.pilot')
     except ImportError as ex:
         raise ImportError(
             f'RADICAL-Pilot cannot be imported: {ex}. Install it with: pip install psij-python[rp]', name=ex.name
@@ -401,7 +406,7 @@ def open_session(pilot: Pilot, directory: Path, given: Optional[Any] = None) -> 
     finally:
         if session.lost is not None:
             _forget(key, session)
-    if session.lost is not None:
+    if session.lost is not None:  # once: who tries again gets a new one
         raise SubmitException(f'{session.lost} The next submission starts a new pilot.', transient=True)
     return session
 
@@ -410,6 +415,14 @@ def existing_session(pilot: Pilot, given: Optional[Any] = None) -> Optional[Sess
     """Return the session for a pilot, or None if there is none."""
     with _sessions_lock:
         return _sessions.get((pilot, id(given)))
+
+
+def close_session(pilot: Pilot, given: Optional[Any] = None) -> None:
+    """Close the session for a pilot, if there is one; the next call of :func:`open_session` starts a new one."""
+    session = existing_session(pilot, given)
+    if session is not None:
+        _forget((pilot, id(given)), session)
+        session.close()
 
 
 def _forget(key: object, session: Session) -> None:

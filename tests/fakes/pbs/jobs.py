@@ -6,6 +6,7 @@ import os
 import time
 
 from fakes.core import Cluster, Job
+from fakes.pbs.script import kilobytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,15 +90,9 @@ def placement(job: Job) -> list[tuple[str, dict[str, str]]]:
 def vnodes(job: Job) -> list[str]:
     parts = []
     for host, items in placement(job):
-        memory = f':mem={_kb(items["mem"])}' if 'mem' in items else ''
+        memory = f':mem={kilobytes(items["mem"])}kb' if 'mem' in items else ''
         parts.append(f'({host}:ncpus={items["ncpus"]}{memory})')
     return parts
-
-
-def _kb(text: str) -> str:
-    from fakes.pbs.script import kilobytes
-
-    return f'{kilobytes(text)}kb'
 
 
 def exec_host(job: Job) -> str:
@@ -130,7 +125,7 @@ def attributes(cluster: Cluster, job: Job) -> dict[str, Value]:
     if job.account:
         shown['Account_Name'] = job.account
     shown.update(
-        Checkpoint='u',
+        Checkpoint=job.extra['checkpoint'],
         ctime=_date(job.submitted),
         Error_Path=f'{SERVER}:{job.stderr or f"{directory}/{job.name}.e{job.id}"}',
     )
@@ -143,7 +138,7 @@ def attributes(cluster: Cluster, job: Job) -> dict[str, Value]:
         Mail_Points='a',
         mtime=_date(job.ended or job.started or job.submitted),
         Output_Path=f'{SERVER}:{job.stdout or f"{directory}/{job.name}.o{job.id}"}',
-        Priority=0,
+        Priority=job.extra['priority'],
         qtime=_date(job.submitted),
         Rerunable='True' if job.may_requeue else 'False',
         Resource_List=_resource_list(job),
@@ -158,11 +153,13 @@ def attributes(cluster: Cluster, job: Job) -> dict[str, Value]:
     text = comment(cluster, job)
     if text:
         shown['comment'] = text
+    if not (job.hold or job.after or letter == 'W'):
+        shown['etime'] = _date(job.eligible)
     if job.nodes:
-        shown.update(etime=_date(job.eligible), run_count=job.restarts + 1)
+        shown['run_count'] = job.restarts + 1
     status = exit_status(job) if not job.past else (exit_status(job) or -11)
     if job.nodes and job.final:
-        shown['Stageout_status'] = 1
+        shown['Stageout_status'] = job.extra.get('stageout', 1)
     if status is not None:
         shown['Exit_status'] = status
     shown['Submit_arguments'] = job.extra['arguments']
@@ -183,6 +180,9 @@ def _resource_list(job: Job) -> dict[str, Value]:
     )
     if any('mpiprocs' in items for _, items in chunks):
         shown['mpiprocs'] = sum(count * int(items.get('mpiprocs', 1)) for count, items in chunks)
+    memory = [items['mem'] for count, items in chunks for _ in range(count) if 'mem' in items]
+    if memory:
+        shown['mem'] = memory[0] if len(memory) == 1 else f'{sum(map(kilobytes, memory))}kb'
     return {name: shown[name] for name in sorted(shown)}
 
 

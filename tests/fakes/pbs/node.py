@@ -51,6 +51,7 @@ def _spooled(spool: str, name: str) -> int:
 def ended(cluster: Cluster, job: Job, launch: Launch) -> dict[str, object]:
     """Bring the output to where it is wanted; a directory that is missing does the job no harm."""
     spool = cluster.spool(job)
+    stageout = 1
     if job.kill == 'timeout':
         with open(f'{spool}/ER', 'a') as file:
             file.write(f'=>> PBS: job killed: walltime {int(job.walltime) + 1} exceeded limit {int(job.walltime)}\n')
@@ -62,5 +63,5 @@ def ended(cluster: Cluster, job: Job, launch: Launch) -> dict[str, object]:
             ):
                 target.write(source.read())
         except OSError:
-            continue
-    return {}
+            stageout = 0
+    return {'extra': {**job.extra, 'stageout': stageout}}

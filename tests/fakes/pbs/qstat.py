@@ -65,6 +65,9 @@ def _find(cluster: Cluster, words: list[str], *, finished_too: bool) -> tuple[li
         if not word:
             found += [job for job in cluster.jobs() if not job.final]
             continue
+        if word == 'workq':
+            found += [job for job in cluster.jobs() if not job.final and job.queue == word]
+            continue
         if not word[0].isdigit():
             err(f'qstat: Unknown queue destination {word}\n')
             code = 170
@@ -120,7 +123,10 @@ def document(cluster: Cluster, jobs: list[Job]) -> str:
     for index, (key, value) in enumerate(head.items()):
         member(1, key, value, not jobs and index == len(head) - 1)
     if jobs:
-        member(1, 'Jobs', {f'{job.id}.{SERVER}': attributes(cluster, job) for job in jobs}, True)
+        lines.append(f'{indent}"Jobs"{colon}{{')
+        for job in jobs:  # one that is asked for twice is there twice
+            member(2, f'{job.id}.{SERVER}', attributes(cluster, job), job is jobs[-1])
+        lines.append(f'{indent}}}')
     return '\n'.join(['{', *lines, '}']) + ('\n' if jobs or variant == 'master' else '')
 
 

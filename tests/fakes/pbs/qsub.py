@@ -34,6 +34,8 @@ def main(cluster: Cluster, argv: list[str]) -> int:
     if len(operands) > 1:
         raise Exit(2, USAGE)
     name, text = _read(operands)
+    if '\r\n' in text and cluster.knob('variant') == 'master':
+        raise Exit(1, 'qsub: script contains cr, lf\n')
     request = Request(cluster)
     prefix = dict(given).get('C') or os.environ.get('PBS_DPREFIX', '#PBS')
     request.take(given)
@@ -48,6 +50,8 @@ def main(cluster: Cluster, argv: list[str]) -> int:
         request.take(found)
     refuse_on_demand(cluster)
     job = cluster.submit(request.job(name, ' '.join(argv)), os.fsencode(text), {})
+    if any(cluster.load(number) is None for _, number in job.after):
+        cluster.end(job.id, 'dependency')  # accepted all the same
     lose_reply_on_demand(cluster)
     if 'z' not in request.values:
         out(f'{job.id}.{SERVER}\n')
@@ -108,9 +112,26 @@ class Request:
             if not value or not set(value) <= NAME_CHARACTERS:
                 raise illegal('N')
             if len(value) > 230:
-                raise Exit(2, 'qsub: Job name is too long\n')
+                raise Exit(2, 'qsub: Job name is too long \n')
+        if letter == 'a' and not value.replace('.', '').isdigit():
+            raise illegal('a')
+        if letter == 'W':
+            self._check_attribute(value)
         if letter == 'p' and not (value.lstrip('-').isdigit() and abs(int(value)) < 1024):
             raise illegal('p')
+
+    def _check_attribute(self, value: str) -> None:
+        name, _, text = value.partition('=')
+        if name == 'depend':
+            if not text.startswith(('afterok:', 'afterany:', 'afternotok:')):
+                raise illegal('W')
+        elif name not in ('umask', 'block', 'group_list'):
+            raise Exit(154, 'qsub: Error (15002) submitting job\n')
+
+    def _after(self) -> tuple[tuple[str, int], ...]:
+        kind, _, ids = self.values.get('W', '').removeprefix('depend=').partition(':')
+        numbers = [int(word.partition('.')[0]) for word in ids.split(':') if word]
+        return tuple((kind.removeprefix('after'), number) for number in numbers)
 
     def job(self, name: str, arguments: str) -> Job:
         """Return the job, or refuse it."""
@@ -123,17 +144,13 @@ class Request:
         queue = self._queue(chunks, seconds)
         scatter = 'scatter' in self.resources.get('place', '') or 'nodes' in self.resources
         hosts = sum(count for count, _ in chunks) if scatter else -(-self._ncpus(chunks) // 16)
-        depends = values.get('W', '')
         return Job(
             name=values.get('N') or name,
             queue=queue,
             account=values.get('A', ''),
             hold='user' if 'h' in values else '',
             eligible=time.time() + 86400 if 'a' in values else 0.0,
-            after=tuple(
-                ('ok', int(number.partition('.')[0]))
-                for number in (depends.partition('afterok:')[2].split(':') if 'afterok:' in depends else ())
-            ),
+            after=self._after(),
             kill_if_invalid=True,
             walltime=float(seconds),
             may_requeue=values.get('r') != 'n',
@@ -147,6 +164,7 @@ class Request:
                 'arguments': arguments, 'chunks': chunks, 'scatter': scatter,
                 'place': self.resources.get('place', free),
                 'walltime': seconds, 'variables': self._variables(queue), 'project': values.get('P', ''),
+                'checkpoint': values.get('c', 'u'), 'priority': int(values.get('p', '0')),
                 'select': '+'.join(_chunk(count, items) for count, items in chunks),
             },
         )  # fmt: skip
@@ -185,7 +203,10 @@ class Request:
         return sum(count * int(items['ncpus']) for count, items in chunks)
 
     def _queue(self, chunks: list[tuple[int, dict[str, str]]], seconds: int) -> str:
-        name = self.values.get('q') or 'workq'
+        name, _, server = (self.values.get('q') or 'workq').partition('@')
+        if server not in ('', SERVER):
+            shown = SERVER if self.cluster.knob('variant') == 'master' else server[:7]
+            raise Exit(160, f'Unknown Host.\nqsub: cannot connect to server {shown} (errno=15008)\n')
         for item in self.cluster.knob('queues', QUEUES).split():
             limits, _, closed = item.partition('!')
             known, *rest = limits.split(':')
@@ -219,7 +240,7 @@ class Request:
             raise unsupported(self.cluster, 'quotes in -v')
         if 'V' in self.values and self.cluster.knob('variant') == 'master':
             variables = {**here, **variables}
-        return {**{name: value for name, _, value in given}, **variables}
+        return {**variables, **{name: value for name, _, value in given if not name.startswith('PBS_O_')}}
 
 
 def _check_amount(name: str, amount: str) -> None:

@@ -61,7 +61,7 @@ def attributes(job: Job) -> dict[str, Value]:
     if job.account:
         shown['Account_Name'] = job.account
     shown.update(
-        Checkpoint='u',
+        Checkpoint=extra['checkpoint'],
         ctime=str(int(job.submitted)),
         Error_Path=f'{SERVER}:{job.stderr or f"{job.cwd}/{last_part}.e{job.id}"}',
     )
@@ -83,8 +83,12 @@ def attributes(job: Job) -> dict[str, Value]:
         shown['session_id'] = str(job.pid)
     shown['Variable_List'] = ','.join(f'{name}={value}' for name, value in extra['variables'].items())
     shown.update(euser=job.user, egroup=job.user, queue_type='E')
+    if not job.extra.get('stageout', 1):
+        shown['sched_hint'] = "Unable to copy files back - please see the mother superior's log for exact details."
     if job.nodes:
         shown['comment'] = time.strftime('Job started on %a %b %d at %H:%M', time.localtime(job.started))
+    elif job.never:
+        shown['comment'] = 'Not Running: Not enough of the right type of nodes are available'
     if not job.hold and not job.after:
         shown['etime'] = str(int(job.eligible))
     status = exit_status(job)
@@ -99,6 +103,8 @@ def attributes(job: Job) -> dict[str, Value]:
     shown['job_radix'] = '0'
     if job.final and job.nodes:
         shown['total_runtime'] = f'{job.ended - job.started:.6f}'
+    if extra['exclusive']:
+        shown['node_exclusive'] = 'True'
     shown.update(submit_host=SERVER, init_work_dir=job.cwd, request_version='1')
     return shown
 

@@ -78,4 +78,7 @@ def _elements(members: dict[str, Value]) -> str:
 def _content(value: Value) -> str:
     if isinstance(value, dict):
         return _elements(dict(value))
-    return value.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')
+    entities = (('&', '&amp;'), ('<', '&lt;'), ('>', '&gt;'), ('"', '&quot;'), ("'", '&apos;'))
+    for character, entity in entities:
+        value = value.replace(character, entity)
+    return value

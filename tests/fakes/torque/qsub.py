@@ -74,6 +74,10 @@ class Request:
             else:
                 if letter == 'N' and (len(value) > 237 or not all('!' <= character <= '~' for character in value)):
                     raise Exit(2, f'[qsub: illegal -N value]{USAGE}')
+                if letter == 'a' and not value.replace('.', '').isdigit():
+                    raise Exit(2, f'[qsub: illegal -a value]{USAGE}')
+                if letter == 'p' and not -1024 <= int(value) <= 1023:
+                    raise Exit(2, f'[qsub: illegal -p value]{USAGE}')
                 self.values.setdefault(letter, value)
 
     def job(self, name: str, arguments: str) -> Job:
@@ -97,9 +101,9 @@ class Request:
             umask=0o77,
             node_count=count,
             extra={
-                'arguments': arguments, 'chunks': chunks, 'scatter': True,
-                'resources': {'walltime': _clock(seconds), **listed} if 'nodes' in listed
-                else {'walltime': _clock(seconds), **listed, 'nodes': '1', 'nodect': '1'},
+                'arguments': arguments, 'chunks': chunks, 'scatter': True, 'exclusive': 'n' in values,
+                'checkpoint': values.get('c', 'u'),
+                'resources': {'nodes': '1', **listed, 'nodect': str(count), 'walltime': _clock(seconds)},
                 'variables': self._variables(queue),
             },
         )  # fmt: skip

@@ -215,7 +215,7 @@ def test_the_whole_job_directory_can_be_copied_but_not_moved(site: Site) -> None
     (site.job / 'result').write_text('data')
     assert site.stage(stage_out=[StageOut('.', 'all')]) == (0, '', '')
     assert (site.submit / 'all/result').read_text() == 'data'
-    for source in ('.', '..'):
+    for source in ('.', '..', site.job):
         done = site.stage(stage_out=[StageOut(source, site.root / 'away' / 'moved', mode=StagingMode.MOVE)])
         assert done.code == 121
     assert site.job.is_dir()

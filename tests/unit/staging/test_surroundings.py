@@ -131,7 +131,8 @@ ENVIRONMENTS: Dict[str, Dict[str, str]] = {
     'other options': {'SHELLOPTS': 'noglob:posix', 'BASHOPTS': 'nocasematch:nullglob:failglob:extglob'},
     'posix': {'POSIXLY_CORRECT': '1'},
     'locale': {'LC_ALL': 'tr_TR.UTF-8', 'LANGUAGE': 'de', 'LANG': 'xx'},
-    'search paths': {'CDPATH': '/:/tmp:..', 'GLOBIGNORE': '*', 'IFS': '/.', 'TMPDIR': '/nowhere'},
+    # in a directory `sub` there, nothing is to be removed
+    'search paths': {'CDPATH': 'BIN', 'GLOBIGNORE': '*', 'IFS': '/.', 'TMPDIR': '/nowhere'},
     'names that the functions use': dict.fromkeys(VARIABLES, 'x'),
     'libraries of the job': {'LD_LIBRARY_PATH': 'LIBRARIES'},
 }
@@ -145,6 +146,7 @@ def test_environment_of_the_job(site: Site, surroundings: str) -> None:
     for name in SHADOWED:
         (tools / name).write_text('#!/bin/sh\n: > "$EVIL"\n')
         (tools / name).chmod(0o755)
+    (tools / 'sub').mkdir()
     libraries = site.root / 'lib'
     libraries.mkdir()
     for name in ('libselinux.so.1', 'libacl.so.1', 'libattr.so.1'):  # of the tools, but not of the shell
@@ -168,7 +170,7 @@ def test_environment_of_the_job(site: Site, surroundings: str) -> None:
             {'source': f'sub/{mode.name}', 'target': f'{site.submit}/{mode.name}', 'mode': 1, 'flags': 14}
             for mode in (StagingMode.COPY, StagingMode.MOVE)
         ],
-        'cleanup': ['sub', 'missing'],
+        'cleanup': ['sub/LINK', 'sub', 'missing'],
         'cleanup_flags': 14,
     }
     # the shell itself may remark on its locale, so only the other stream is looked at

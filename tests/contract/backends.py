@@ -13,11 +13,13 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Callable, ContextManager, Optional, cast
 
 from fakes.flux import instance_for_all as fake_flux
 from fakes.harness import FakeCluster
+from fakes.rp import pilot_for_all as fake_rp
 from schedulers.flux import instance as real_flux
 from schedulers.rp import pilot as real_rp
 
@@ -198,6 +200,14 @@ BACKENDS = {
         start=real_flux.instance,
         config=lambda path: JobExecutorConfig(work_directory=path),
         environment=AS_ROOT,
+    ),
+    'fake-rp': Backend(
+        'rp',
+        ('single', 'multiple'),
+        missing=lambda: 'there is a real one, whose package has the same name' if find_spec('radical') else None,
+        start=fake_rp,
+        config=lambda path: JobExecutorConfig(work_directory=path),
+        shares_jobs=False,
     ),
     'rp': Backend(
         'rp',

@@ -45,6 +45,8 @@ def state(job: Job) -> tuple[str, int]:
 
 
 def exit_status(job: Job) -> int | None:
+    if job.kill and not job.final:
+        return None
     if job.kill in KILLED_BY:
         return KILLED_BY[job.kill][0]
     return plain_exit_status(job)
@@ -114,6 +116,7 @@ def attributes(cluster: Cluster, job: Job) -> dict[str, Value]:
     """Return the attributes as ``qstat -f`` shows them."""
     letter, substate = state(job)
     directory = job.cwd
+    waits_for_others = substate == 22 or job.kill == 'dependency'
     shown: dict[str, Any] = {'Job_Name': job.name, 'Job_Owner': f'{job.user}@{SERVER}'}
     if job.wait_status is not None:
         used = max((job.ended or time.time()) - job.started, 0)
@@ -132,8 +135,8 @@ def attributes(cluster: Cluster, job: Job) -> dict[str, Value]:
     if job.nodes:
         shown.update(exec_host=exec_host(job), exec_vnode='+'.join(vnodes(job)))
     shown.update(
-        Hold_Types={'': 's' if job.after else 'n', 'user': 'u'}.get(job.hold, job.hold),
-        Join_Path='n',
+        Hold_Types='u' if job.hold else 's' if waits_for_others else 'n',
+        Join_Path=job.extra['join'],
         Keep_Files='n',
         Mail_Points='a',
         mtime=_date(job.ended or job.started or job.submitted),
@@ -153,7 +156,7 @@ def attributes(cluster: Cluster, job: Job) -> dict[str, Value]:
     text = comment(cluster, job)
     if text:
         shown['comment'] = text
-    if not (job.hold or job.after or letter == 'W'):
+    if letter != 'W' and not job.hold and not waits_for_others:
         shown['etime'] = _date(job.eligible)
     if job.nodes:
         shown['run_count'] = job.restarts + 1

@@ -115,6 +115,8 @@ class Request:
                 raise Exit(2, 'qsub: Job name is too long \n')
         if letter == 'a' and not value.replace('.', '').isdigit():
             raise illegal('a')
+        if letter == 'j' and value not in ('oe', 'eo', 'n'):
+            raise illegal('j')
         if letter == 'W':
             self._check_attribute(value)
         if letter == 'p' and not (value.lstrip('-').isdigit() and abs(int(value)) < 1024):
@@ -165,6 +167,7 @@ class Request:
                 'place': self.resources.get('place', free),
                 'walltime': seconds, 'variables': self._variables(queue), 'project': values.get('P', ''),
                 'checkpoint': values.get('c', 'u'), 'priority': int(values.get('p', '0')),
+                'join': values.get('j', 'n'),
                 'select': '+'.join(_chunk(count, items) for count, items in chunks),
             },
         )  # fmt: skip
@@ -229,18 +232,19 @@ class Request:
     def _variables(self, queue: str) -> dict[str, str]:
         """Return what goes with the job. -V has no effect in the release that was recorded."""
         here = os.environ
-        variables = {
-            'PBS_O_HOME': here.get('HOME', '/'), 'PBS_O_LANG': here.get('LANG', ''),
-            'PBS_O_LOGNAME': self.cluster.user, 'PBS_O_PATH': here.get('PATH', ''),
-            'PBS_O_MAIL': f'/var/mail/{self.cluster.user}', 'PBS_O_SHELL': here.get('SHELL', '/bin/sh'),
-            'PBS_O_WORKDIR': os.getcwd(), 'PBS_O_SYSTEM': 'Linux', 'PBS_O_QUEUE': queue, 'PBS_O_HOST': SERVER,
-        }  # fmt: skip
         given = [item.partition('=') for item in self.values.get('v', '').split(',') if item]
         if any('"' in value or "'" in value for _, _, value in given):
             raise unsupported(self.cluster, 'quotes in -v')
-        if 'V' in self.values and self.cluster.knob('variant') == 'master':
-            variables = {**here, **variables}
-        return {**variables, **{name: value for name, _, value in given if not name.startswith('PBS_O_')}}
+        inherited = dict(here) if 'V' in self.values and self.cluster.knob('variant') == 'master' else {}
+        return {
+            **inherited,
+            'PBS_O_HOME': here.get('HOME', '/'), 'PBS_O_LANG': here.get('LANG', ''),
+            'PBS_O_LOGNAME': self.cluster.user, 'PBS_O_PATH': here.get('PATH', ''),
+            'PBS_O_MAIL': f'/var/mail/{self.cluster.user}', 'PBS_O_SHELL': here.get('SHELL', '/bin/sh'),
+            'PBS_O_WORKDIR': os.getcwd(), 'PBS_O_SYSTEM': 'Linux',
+            **{name: value for name, _, value in given if not name.startswith('PBS_O_')},
+            'PBS_O_QUEUE': queue, 'PBS_O_HOST': SERVER,
+        }  # fmt: skip
 
 
 def _check_amount(name: str, amount: str) -> None:

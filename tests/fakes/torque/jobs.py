@@ -30,6 +30,8 @@ def state(job: Job) -> str:
 
 
 def exit_status(job: Job) -> int | None:
+    if job.kill and not job.final:
+        return None
     return KILLED_BY.get(job.kill) or plain_exit_status(job)
 
 
@@ -89,7 +91,7 @@ def attributes(job: Job) -> dict[str, Value]:
         shown['comment'] = time.strftime('Job started on %a %b %d at %H:%M', time.localtime(job.started))
     elif job.never:
         shown['comment'] = 'Not Running: Not enough of the right type of nodes are available'
-    if not job.hold and not job.after:
+    if not job.hold and not job.after and shown['job_state'] != 'W':
         shown['etime'] = str(int(job.eligible))
     status = exit_status(job)
     if status is not None:
@@ -98,7 +100,7 @@ def attributes(job: Job) -> dict[str, Value]:
     if job.nodes:
         shown.update(start_time=str(int(job.started)), start_count=str(job.restarts + 1))
     shown['fault_tolerant'] = 'False'
-    if job.final:
+    if job.final and job.nodes:
         shown['comp_time'] = str(int(job.ended))
     shown['job_radix'] = '0'
     if job.final and job.nodes:

@@ -16,6 +16,9 @@ USAGE = 'usage: \n                          qstat [-f [-1]] [-W site_specific] [
 
 
 def main(cluster: Cluster, argv: list[str]) -> int:
+    if argv == ['--version']:
+        out('Version: 6.1-dev\nCommit: 9335ebb6a95a89dad4fcf0afd9b1f03af4be1276\n')
+        return 0
     try:
         options, words = getopt(argv, 'f1W:xaireu:nstGMRQqBE')
     except OptionError as ex:

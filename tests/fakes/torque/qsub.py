@@ -57,18 +57,21 @@ def refused(code: int, text: str) -> Exit:
 
 
 class Request:
-    """The options of one submission; the first of several values counts."""
+    """The options of one submission; the first of several values counts, but the last queue in a script."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.values: dict[str, str] = {}
         self.resources: dict[str, str] = {}
+        self._queue_in_script = False
 
     def take(self, options: list[tuple[str, str]]) -> None:
         for letter, value in options:
             if letter == 'l':
                 for name, amount in script.resources(value):
                     self.resources.setdefault(name, amount)
+            elif letter == 'q' and self._queue_in_script:
+                self.values['q'] = value
             elif letter in 'tIXuf':
                 raise unsupported(self.cluster, f'qsub -{letter}')
             else:
@@ -79,6 +82,7 @@ class Request:
                 if letter == 'p' and not -1024 <= int(value) <= 1023:
                     raise Exit(2, f'[qsub: illegal -p value]{USAGE}')
                 self.values.setdefault(letter, value)
+        self._queue_in_script = self._queue_in_script or 'q' not in self.values
 
     def job(self, name: str, arguments: str) -> Job:
         """Return the job, or refuse it."""
@@ -165,15 +169,15 @@ class Request:
 
     def _variables(self, queue: str) -> dict[str, str]:
         here = os.environ
-        variables = {
+        given = [item.partition('=') for item in self.values.get('v', '').split(',') if item]
+        return {
+            **(dict(here) if 'V' in self.values else {}),
             'PBS_O_QUEUE': queue, 'PBS_O_HOME': here.get('HOME', '/'), 'PBS_O_LOGNAME': self.cluster.user,
             'PBS_O_PATH': here.get('PATH', ''), 'PBS_O_MAIL': f'/var/mail/{self.cluster.user}',
             'PBS_O_SHELL': here.get('SHELL', '/bin/sh'), 'PBS_O_LANG': here.get('LANG', ''),
+            **{name: value for name, _, value in given},
             'PBS_O_WORKDIR': os.getcwd(), 'PBS_O_HOST': SERVER, 'PBS_O_SERVER': SERVER,
         }  # fmt: skip
-        given = [item.partition('=') for item in self.values.get('v', '').split(',') if item]
-        inherited = dict(here) if 'V' in self.values else {}
-        return {**inherited, **{name: value for name, _, value in given}, **variables}
 
 
 def _clock(seconds: int) -> str:

@@ -474,6 +474,23 @@ def test_several_jobs_for_one_id(executor: ToyExecutor) -> None:
     assert jobs[0].status is not jobs[1].status
 
 
+def test_end_is_remembered_for_others_who_follow_the_job(executor: ToyExecutor, tmp_path: Path) -> None:
+    """Whoever sees the end first removes the files."""
+    job = submitted(executor)
+    executor.record('6\n')
+    executor.print('no luck')
+    executor.answers['status'] = '1 f'
+    executor.poll()
+    final(job)
+    assert executor.files() == []
+    late = Job()
+    again = ToyExecutor(tmp_path / 'work')
+    again.attach(late, '1')
+    again.poll()
+    status = final(late)
+    assert (status.state, status.exit_code, status.message) == (JobState.FAILED, 6, 'no luck')
+
+
 # --- many jobs, files ---------------------------------------------------------------------------------------------
 
 

@@ -127,7 +127,7 @@ ENVIRONMENTS: Dict[str, Dict[str, str]] = {
     'tools of the job': {'PATH': 'BIN'},
     'functions': {f'BASH_FUNC_{name}%%': '() { touch "$EVIL"; }' for name in SHADOWED},
     'aliases': {'BASH_ENV': 'ALIASES'},
-    'strict options': {'SHELLOPTS': 'errexit:nounset:noclobber:pipefail'},
+    'strict options': {'SHELLOPTS': 'errexit:nounset:noclobber:pipefail:posix'},
     'other options': {'SHELLOPTS': 'noglob:posix', 'BASHOPTS': 'nocasematch:nullglob:failglob:extglob'},
     'posix': {'POSIXLY_CORRECT': '1'},
     'locale': {'LC_ALL': 'tr_TR.UTF-8', 'LANGUAGE': 'de', 'LANG': 'xx'},
@@ -174,7 +174,7 @@ def test_environment_of_the_job(site: Site, surroundings: str) -> None:
         'cleanup_flags': 14,
     }
     # the shell itself may remark on its locale, so only the other stream is looked at
-    done = site.run(staging, environment=environment)
+    done = site.run(staging, before='IFS=:', environment=environment)
     assert (done.code, done.output) == (0, '')
     assert os.listdir(site.job) == ['JOB']
     assert sorted(os.listdir(site.submit)) == ['COPY', 'MOVE']

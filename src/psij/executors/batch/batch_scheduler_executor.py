@@ -16,7 +16,7 @@ import time
 from abc import abstractmethod
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Collection, Dict, Iterable, List, Optional, Set, Tuple
+from typing import IO, Collection, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from psij._log import lazy_logger
 from psij._runtime import job_files
@@ -397,6 +397,7 @@ class BatchSchedulerExecutor(JobExecutor):
             self._release_job(job)
             raise
         job._native_id = native_id
+        _ended.pop(self._file(f'{native_id}.ec'), None)  # of an earlier job, if the scheduler counts from the beginning
         logger.info('Job %s: submitted to %s as %s', job.id, self.name, native_id)
         super()._set_job_status(job, JobStatus(JobState.QUEUED, metadata={'native_id': native_id}))
         self._queue_poll_thread.register_job(job)
@@ -781,7 +782,10 @@ class BatchSchedulerExecutor(JobExecutor):
         if verdict is None and record is None and not progress.cancelled:
             status = lost_status(attached=progress.attached and not self._is_ours(job))
         else:
-            status = final_status(verdict, record, self._output(job), progress.cancelled)
+            output = self._output(job)
+            status = final_status(verdict, record, output, progress.cancelled)
+            if record is not None:
+                self._remember(job, record, output)
         status.metadata = {'native_id': job.native_id, **(status.metadata or {})}
         self._read_aux_files(job, status)
         _channel().unregister(job.id)
@@ -803,14 +807,27 @@ class BatchSchedulerExecutor(JobExecutor):
         """Return what the script of a job has recorded about its end."""
         if job.native_id is None:
             return None
-        record = parse_exit_record(job_files.read_end(self._file(f'{job.native_id}.ec')))
+        path = self._file(f'{job.native_id}.ec')
+        record = parse_exit_record(job_files.read_end(path))
         if record is not None:
             return record
         progress = job._executor_state
-        return progress.reported if isinstance(progress, _Progress) else None
+        if isinstance(progress, _Progress) and progress.reported is not None:
+            return progress.reported
+        return _ended[path].record if path in _ended else None
 
     def _output(self, job: Job) -> Optional[str]:
-        return None if job.native_id is None else job_files.read_end(self._file(f'{job.native_id}.out'))
+        if job.native_id is None:
+            return None
+        output = job_files.read_end(self._file(f'{job.native_id}.out'))
+        path = self._file(f'{job.native_id}.ec')
+        return _ended[path].output if output is None and path in _ended else output
+
+    def _remember(self, job: Job, record: ExitRecord, output: Optional[str]) -> None:
+        """Keep what the files say that are removed now, for others who have attached to the same job."""
+        _ended[self._file(f'{job.native_id}.ec')] = _End(record, output)
+        while len(_ended) > _ENDS_REMEMBERED:
+            _ended.pop(next(iter(_ended)), None)
 
     def _is_ours(self, job: Job) -> bool:
         """Tell whether there are files which show that a job was submitted by this library."""
@@ -887,6 +904,17 @@ def _env_to_mustache(job: Job) -> List[Dict[str, str]]:
 def _attrs_to_mustache(job: Job) -> Dict[str, object]:
     """Return the custom attributes of a job as templates need them; kept for plugins that build their own context."""
     return {} if job.spec is None else custom_attributes(job.spec)
+
+
+class _End(NamedTuple):
+    """How a job ended, after its files have been removed."""
+
+    record: ExitRecord
+    output: Optional[str]
+
+
+_ENDS_REMEMBERED = 1000
+_ended: Dict[Path, _End] = {}  # by the path of the exit code file
 
 
 def _copy(status: JobStatus) -> JobStatus:

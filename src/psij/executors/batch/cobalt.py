@@ -170,6 +170,11 @@ class CobaltJobExecutor(TemplatedBatchExecutor):
 
     def _conclude(self, job: Job, verdict: Optional[JobStatus]) -> None:
         native_id = str(job.native_id)
+        record = self._exit_record(job)
+        if record is not None and record.is_conclusive:
+            # Once somebody has removed the output file, the log can look like that of a job that never ran.
+            super()._conclude(job, None)
+            return
         for path in (self._log_file(native_id), self._kept(job, '.cobaltlog')):
             verdict = verdict or self._logged(native_id, path)
         super()._conclude(job, verdict)

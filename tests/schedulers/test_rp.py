@@ -88,7 +88,7 @@ def test_the_agent_dies(tmp_path: Path) -> None:
         assert status.state is JobState.FAILED
         assert 'rp.agent_executing.0000' in str(status.message)
         again = Job(JobSpec('/bin/true'))
-        with pytest.raises(SubmitException, match='rp.agent_executing.0000'):
+        with pytest.raises(SubmitException, match=r'rp\.agent_executing\.0000'):
             executor.submit(again)
         executor.submit(again)
         status = again.wait(PATIENCE)

@@ -102,8 +102,12 @@ def _failed(
     verdict: Optional[JobStatus], record: Optional[ExitRecord], output: Optional[str], metadata: Dict[str, object]
 ) -> JobStatus:
     code = record.code if record is not None else None
-    if not code and verdict is not None and verdict.exit_code is not None:
-        code = verdict.exit_code
+    if verdict is not None and verdict.exit_code is not None:
+        # After a signal the record may be that of an earlier run, if the scheduler has run the job again. Accounting
+        # that subtracts 128 from exit codes (Slurm's) says the same as the record, less exactly.
+        told = record is not None and record.told_to_end and verdict.exit_code + 128 != code
+        if not code or told:
+            code = verdict.exit_code
     reason = metadata.get('reason')
     if code and reason in (None, 'exit_code', 'signal'):
         reason = 'signal' if signal_name(code) else 'exit_code'

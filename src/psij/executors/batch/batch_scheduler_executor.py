@@ -57,6 +57,7 @@ _LOST_GRACE = 5.0  # seconds for any evidence, when a job is not listed
 _LISTING_GRACE = 10.0  # seconds for a new job to be listed
 _SIGNAL_GRACE = 10.0  # seconds for the scheduler to say why the script got a signal
 _EAGER = 0.25  # seconds until the next question, when an answer is expected
+_TOLD_TO_END = 143  # what scripts report after a signal; see run_job.mustache
 _STAGING_FAILED = 121  # the exit code of the staging functions
 _HISTORY_TIME = 2.0  # seconds of a round for questions about jobs that have left the queue
 _LOOKUPS = (0.5, 2.0, 5.0)  # seconds before each attempt to find a job whose submission had no clear result
@@ -625,7 +626,8 @@ class BatchSchedulerExecutor(JobExecutor):
         if report.state is not None:
             super()._set_job_status(job, JobStatus(report.state))
             return
-        progress.reported = ExitRecord(report.exit_code or 0)
+        code = report.exit_code or 0
+        progress.reported = ExitRecord(code, told_to_end=code == _TOLD_TO_END)
         if progress.reported.is_conclusive or progress.cancelled:
             self._conclude(job, None)
         else:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -13,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from psij import Job, JobExecutor, JobExecutorConfig, JobSpec, JobState, JobStatus
+from psij import Job, JobExecutor, JobExecutorConfig, JobSpec, JobState, JobStatus, StageIn, StageOut
 
 from .measure import Figure, compare, cpu
 
@@ -59,6 +61,8 @@ def _run(directory: Path) -> Iterator[Figure]:
     yield Figure('CPU of a plain job to Popen', plain.cpu, 'x', at_most=1.5)
     yield Figure('rate of submit 500, wait for all, to Popen with 4 in flight', 1 / plain.wall, 'x', at_least=0.7)
     yield Figure('CPU of a job with pre- and post-launch to Popen', scripted.cpu, 'x', at_most=4)
+    yield from _staging(executor, directory)
+    yield from _processes(directory)
     yield from _latency(executor)
     yield from _sleeping(executor)
 
@@ -72,11 +76,59 @@ def _run(directory: Path) -> Iterator[Figure]:
     yield Figure('growth of memory over 5,000 jobs, each', (_resident() - before) / 5000, 'bytes', at_most=64)
 
 
+def _staging(executor: JobExecutor, directory: Path) -> Iterator[Figure]:
+    """A file in and one out, against a shell script with the two copies."""
+    place = directory / 'job'
+    place.mkdir()
+    (directory / 'data').write_text('data')
+    copies = f'cp {directory}/data {place}/in && /bin/true && cp {place}/in {directory}/out'
+
+    def script() -> None:
+        for _ in range(20):
+            subprocess.run(['/bin/bash', '-c', copies], check=True)
+
+    def staged() -> None:
+        for _ in range(20):
+            spec = JobSpec('/bin/true', directory=place)
+            spec.stage_in = {StageIn(directory / 'data', 'in')}
+            spec.stage_out = {StageOut('in', directory / 'out')}
+            job = Job(spec)
+            executor.submit(job)
+            status = job.wait()
+            assert status is not None
+            assert status.exit_code == 0, status
+
+    _, (ratio,) = compare(script, staged)
+    yield Figure('CPU of a job with two staged files to bash with two cp', ratio.cpu, 'x')
+
+
+ONE_JOB = """
+from psij import Job, JobExecutor, JobSpec
+job = Job(JobSpec('/bin/true'))
+JobExecutor.get_instance('local').submit(job)
+job.wait()
+"""
+
+
+def _processes(directory: Path) -> Iterator[Figure]:
+    """What a plain job starts, as strace sees it; nothing is said where there is no strace."""
+    if shutil.which('strace') is None:
+        return
+    trace = directory / 'trace'
+    calls = 'trace=execve,fork,vfork,clone,clone3'
+    subprocess.run(['strace', '-f', '-qq', '-e', calls, '-o', str(trace), sys.executable, '-c', ONE_JOB], check=True)
+    lines = [line for line in trace.read_text().splitlines() if 'resumed>' not in line and 'CLONE_THREAD' not in line]
+    programs = sum('execve(' in line for line in lines) - 1  # the first one is Python
+    processes = sum('fork(' in line or 'clone' in line for line in lines)
+    yield Figure('programs run for a plain job', programs, '', at_most=1)
+    yield Figure('processes made for a plain job', processes, '', at_most=1)
+
+
 def _latency(executor: JobExecutor) -> Iterator[Figure]:
     delays = []
     for _ in range(100):
         noted = threading.Event()
-        moment = []
+        moment: list[float] = []
 
         def note(job: Job, status: JobStatus, noted: threading.Event = noted, moment: list[float] = moment) -> None:
             if status.final:

@@ -6,7 +6,7 @@ import os
 import stat
 import time
 from pathlib import Path
-from typing import Iterable, Optional
+from typing import Iterable, Optional, Union
 
 from psij._log import lazy_logger
 from psij.exceptions import SubmitException
@@ -47,20 +47,33 @@ def private_directory(path: Path) -> Path:
     return path
 
 
+def create_private(path: Union[str, Path]) -> int:
+    """Create a file that only the user can read, and return a descriptor to append to it."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(path, flags, 0o600)
+
+
 def write_private(path: Path, text: str) -> Path:
     """Write a new file that only the user can read.
 
     Text that came from file names which are not valid in the encoding of the system is written as it was.
     """
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(fd, 'wb', buffering=0) as file:
-        data = memoryview(text.encode('utf-8', 'surrogateescape'))
-        while data:
-            data = data[file.write(data) :]
+    fd = create_private(path)
+    try:
+        write_text(fd, text)
+    finally:
+        os.close(fd)
     return path
 
 
-def read_end(path: Path, limit: int = MESSAGE_LIMIT) -> Optional[str]:
+def write_text(fd: int, text: str) -> None:
+    """Write all of a text, as :func:`write_private` does."""
+    data = memoryview(text.encode('utf-8', 'surrogateescape'))
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def read_end(path: Union[str, Path], limit: int = MESSAGE_LIMIT) -> Optional[str]:
     """Return the text of a file, or its end if it is long; None if there is no such file."""
     try:
         with open(path, 'rb') as file:
@@ -73,7 +86,7 @@ def read_end(path: Path, limit: int = MESSAGE_LIMIT) -> Optional[str]:
     return f'[...] {text}' if size > limit else text
 
 
-def remove(paths: Iterable[Path]) -> None:
+def remove(paths: Iterable[Union[str, Path]]) -> None:
     """Remove files; those that do not exist are passed over, and those that cannot be removed are logged."""
     for path in paths:
         try:
@@ -82,6 +95,28 @@ def remove(paths: Iterable[Path]) -> None:
             pass
         except OSError as ex:
             logger.warning('Cannot remove %s: %s', path, ex)
+
+
+def follow(followed: Path, follower: Path) -> None:
+    """Mark the files of a job as needed: `follower` becomes another name of the file `followed`.
+
+    The number of names tells how many follow the job, without looking through a directory with the files of thousands.
+    Where that is not possible, the first who sees the end of the job removes its files.
+    """
+    try:
+        os.close(os.open(followed, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        os.link(followed, follower)
+    except OSError as ex:
+        logger.debug('Cannot mark a job as followed: %s', ex)
+
+
+def is_last_follower(followed: Path, follower: Path) -> bool:
+    """Take the mark back; tell whether nobody else follows the job."""
+    remove([follower])
+    try:
+        return os.stat(followed).st_nlink == 1
+    except OSError:
+        return True
 
 
 _LEFT_OVER_AGE = 30 * 86400.0  # seconds

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -31,7 +32,7 @@ from psij.job_launcher import Launcher
 from psij.job_spec import JobSpec
 from psij.job_state import JobState
 from psij.job_status import JobStatus
-from psij.launchers.script_based_launcher import ScriptBasedLauncher
+from psij.launchers.script_based_launcher import LIBRARY, ScriptBasedLauncher
 from psij.launchers.single import SingleLauncher
 from psij.resource_spec import ResourceSpecV1
 
@@ -95,6 +96,7 @@ class LocalJobExecutor(JobExecutor):
         self._enforce_walltime: bool = getattr(self.config, 'enforce_walltime', False)
         self._cancel_grace: float = getattr(self.config, 'cancel_grace', _CANCEL_GRACE)
         self._generator: Optional[TemplatedScriptGenerator] = None  # made for the first job that needs it
+        self._private: Optional[Path] = None  # the directory that is known to be there and private
 
     def submit(self, job: Job) -> None:  # noqa: D102
         spec = self._check_job(job)
@@ -134,14 +136,13 @@ class LocalJobExecutor(JobExecutor):
             return self._start_script(job, spec, launcher, variables, run)
 
     def _needs_no_script(self, spec: JobSpec, launcher: Launcher) -> bool:
-        return type(launcher) is SingleLauncher and not (
-            spec.pre_launch
-            or spec.post_launch
-            or spec.stage_in
-            or spec.stage_out
-            or spec.cleanup
-            or self.config.launcher_log_file
+        return self._launches_once(launcher) and not (
+            spec.pre_launch or spec.post_launch or spec.stage_in or spec.stage_out or spec.cleanup
         )
+
+    def _launches_once(self, launcher: Launcher) -> bool:
+        """Tell whether all that a launcher does is to run the executable once."""
+        return type(launcher) is SingleLauncher and not self.config.launcher_log_file
 
     def _environment(self, spec: JobSpec, run: _Run) -> Optional[Dict[str, str]]:
         """Return the environment of a job, or None if it is the one of this program."""
@@ -153,10 +154,10 @@ class LocalJobExecutor(JobExecutor):
         variables.pop('PSIJ_NODEFILE', None)  # of a job that we run in, not of this one
         variables.update(own)
         if nodefile is not None:
-            variables['PSIJ_NODEFILE'] = str(nodefile)
+            variables['PSIJ_NODEFILE'] = nodefile
         return variables
 
-    def _write_nodefile(self, spec: JobSpec, run: _Run) -> Path:
+    def _write_nodefile(self, spec: JobSpec, run: _Run) -> str:
         assert isinstance(spec.resources, ResourceSpecV1)
         return run.write('.nodefile', 'localhost\n' * spec.resources.computed_process_count)
 
@@ -171,9 +172,9 @@ class LocalJobExecutor(JobExecutor):
                 for name, value in variables.items()
                 if not (name in own and environment.is_shell_variable(name))
             }
-        output = os.open(run.write('.out', ''), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        output = run.output()
         try:
-            return spawn(['/bin/bash', str(script)], spec.directory, variables, (subprocess.DEVNULL, output, output))
+            return spawn(['/bin/bash', script], spec.directory, variables, (subprocess.DEVNULL, output, output))
         except OSError as ex:  # the shell exists; resources may be missing
             raise SubmitException(
                 f'Failed to submit job: /bin/bash cannot be started: {ex}.', ex, transient=ex.errno in _SHORTAGES
@@ -184,8 +185,11 @@ class LocalJobExecutor(JobExecutor):
     def _render(self, job: Job, spec: JobSpec, launcher: Launcher, run: _Run) -> str:
         command = environment.through_shell(launcher.get_launch_command(job), spec)
         staged = bool(spec.stage_in or spec.stage_out or spec.cleanup)
+        once = not staged and bool(spec.pre_launch or spec.post_launch) and self._launches_once(launcher)
         data: Dict[str, object] = {
             'staged': staged,
+            'once': once and _once(spec, command),
+            'launched': not staged and not once,
             'launch_command': command,
             # a script of ours can be sourced, which saves a second shell; of others we do not know
             'launch_in_shell': type(launcher).__module__.startswith('psij.launchers.')
@@ -208,6 +212,14 @@ class LocalJobExecutor(JobExecutor):
 
             self._generator = TemplatedScriptGenerator(self.config, Path(__file__).with_name('local.mustache'))
         return self._generator
+
+    def _directory(self) -> str:
+        """Return the directory for the files of jobs; it is made, or checked, when it is first needed."""
+        path = self.config.work_directory.absolute() / 'local'
+        if path != self._private:
+            self._private = job_files.private_directory(path)
+            job_files.remove_old(path)  # of programs that ended before their jobs
+        return str(path)
 
     def cancel(self, job: Job) -> None:  # noqa: D102
         run = job._executor_state
@@ -260,6 +272,24 @@ class LocalJobExecutor(JobExecutor):
             raise
 
 
+def _once(spec: JobSpec, command: List[str]) -> str:
+    """Return assignments for a script that does what the command of the launcher ``single`` does.
+
+    The names of those that are not for the script itself are the ones that launcher scripts use.
+    """
+    script, *given = command[1:9]
+    names = ('job_id', 'log_file', 'pre_launch', 'post_launch', 'stdin', 'stdout', 'stderr')
+    variables = {f'_PSI_J_{name.upper()}': value for name, value in zip(names, given)}
+    directory = os.path.join(os.getcwd(), spec.directory or '')
+    for name, path in zip(names[2:], given[2:]):
+        variables[f'_psij_{name}'] = path and os.path.join(directory, path)
+    variables['_psij_job_directory'] = directory
+    variables['_psij_library'] = os.path.join(os.path.dirname(script), LIBRARY.name)
+    variables['_psij_executable'] = str(spec.executable)
+    assignments = [f'{name}={shlex.quote(value)}' for name, value in variables.items()]
+    return f'{" ".join(assignments)} _psij_command=({shlex.join(command[9:])})'
+
+
 _channel: Optional[StatusChannel] = None
 
 
@@ -301,25 +331,44 @@ class _Run:
         self._job = job
         self._process: Optional[Process] = None
         self._channel: Optional[StatusChannel] = None  # if the script reports its states
-        self._files: List[Path] = []
-        self._output: Optional[Path] = None
+        self._files: List[str] = []
+        self._output: Optional[str] = None
         self._timer: Optional[Timer] = None
         self._stop_reason: Optional[str] = None
         job._executor_state = self
 
-    def write(self, suffix: str, text: str) -> Path:
-        """Write a file that exists as long as the job."""
-        directory = self._executor.config.work_directory / 'local'
-        if not self._files:
-            job_files.private_directory(directory)
-        path = directory / f'{self._job.id}{suffix}'
-        self._files.append(path)
-        if suffix == '.out':
-            self._output = path
+    def create(self, suffix: str) -> int:
+        """Create a file that exists as long as the job, and return a descriptor to write to it."""
+        path = f'{self._executor._directory()}/{self._job.id}{suffix}'
         try:
-            return job_files.write_private(path, text)
+            try:
+                fd = job_files.create_private(path)
+            except FileNotFoundError:
+                self._executor._private = None  # somebody has removed the directory
+                self._executor._directory()
+                fd = job_files.create_private(path)
         except OSError as ex:
-            raise SubmitException(f'Cannot write {path}: {ex.strerror}.', ex, ex.errno in _SHORTAGES) from ex
+            raise _not_written(path, ex) from ex
+        self._files.append(path)
+        return fd
+
+    def write(self, suffix: str, text: str) -> str:
+        """Write a file that exists as long as the job, and return its path."""
+        fd = self.create(suffix)
+        path = self._files[-1]
+        try:
+            job_files.write_text(fd, text)
+        except OSError as ex:
+            raise _not_written(path, ex) from ex
+        finally:
+            os.close(fd)
+        return path
+
+    def output(self) -> int:
+        """Create the file for what the script of the job prints, and return a descriptor to write to it."""
+        fd = self.create('.out')
+        self._output = self._files[-1]
+        return fd
 
     def open_channel(self) -> Dict[str, object]:
         """Accept reports of the script, and return what it needs to send them."""
@@ -417,6 +466,10 @@ class _Run:
             self._channel.unregister(self._job.id)
         job_files.remove(self._files)
         self._files = []
+
+
+def _not_written(path: str, ex: OSError) -> SubmitException:
+    return SubmitException(f'Cannot write {path}: {ex.strerror}.', ex, transient=ex.errno in _SHORTAGES)
 
 
 def _undo(pid: int) -> None:

@@ -71,7 +71,8 @@ class Local:
     def left_files(self) -> List[str]:
         """Return the names of files of jobs that are left in the work directory."""
         directory = self.work / 'local'
-        return sorted(os.listdir(directory)) if directory.exists() else []
+        names = os.listdir(directory) if directory.exists() else []
+        return sorted(name for name in names if not name.startswith('.'))
 
 
 @pytest.fixture

@@ -264,7 +264,7 @@ def test_two_programs_with_one_home(local: Local) -> None:
         each.stdin.write('\n')
         each.stdin.flush()
     assert [each.communicate(timeout=60)[0] for each in programs] == [f'{[3] * 10}\n'] * 3
-    assert os.listdir(local.directory / '.psij' / 'work' / 'local') == []
+    assert list((local.directory / '.psij' / 'work' / 'local').glob('[!.]*')) == []
 
 
 def test_home_with_blanks_and_quotes(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_few_descriptors(tmp_path: Path) -> None:
             if not job.status.final:
                 os.killpg(int(job.native_id), signal.SIGKILL)
         assert {job.wait().exit_code for job in jobs} == {None, 137}
-        print(os.listdir(Path.home() / '.psij' / 'work' / 'local'))
+        print([file for file in os.listdir(Path.home() / '.psij' / 'work' / 'local') if not file.startswith('.')])
     """
     assert application(code, tmp_path / 'nothing.sh', home=tmp_path) == '[]\n'
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -14,6 +15,7 @@ import psutil
 import pytest
 
 from psij import Job, JobSpec, JobState, ResourceSpecV1, SubmitException
+from psij._runtime import job_files
 from psij._runtime.event_loop import EventLoop
 
 from .conftest import Local, descriptors, eventually, final, program, reach, wait_for_end, wait_for_idle_threads
@@ -214,3 +216,51 @@ def test_what_cannot_be_run_is_named(local: Local, way: Way, name: str) -> None:
     assert executable in str(status.message)
     assert str(reason) in str(status.message)
     assert status.metadata == {'reason': 'exit_code'}
+
+
+def test_a_work_directory_that_vanishes_is_made_again(local: Local) -> None:
+    for _ in range(2):
+        assert local.run(local.through_script(local.shell('exit 3'))).exit_code == 3
+        shutil.rmtree(local.work / 'local')
+    assert local.run(local.through_script(local.shell('exit 3'))).exit_code == 3
+    assert (local.work / 'local').stat().st_mode & 0o077 == 0
+
+
+def test_what_ended_programs_have_left_is_removed_one_day(local: Local) -> None:
+    """A job goes on when its program ends, and nobody is there to remove its files."""
+    directory = local.work / 'local'
+    directory.mkdir(parents=True)
+    for name, age in (('old.job', 31), ('young.job', 29)):
+        (directory / name).write_text('')
+        os.utime(directory / name, (time.time() - age * 86400,) * 2)
+    assert local.run(local.through_script(local.shell('exit 3'))).exit_code == 3
+    assert local.left_files() == ['young.job']
+
+
+def test_a_relative_work_directory(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is relative to the directory of the program, not to that of the job."""
+    monkeypatch.chdir(local.directory)
+    (local.directory / 'elsewhere').mkdir()
+    executor = local.new_executor(work_directory='relative')
+    spec = local.through_script(local.shell('wc -l < "$PSIJ_NODEFILE" > lines', directory=Path('elsewhere')))
+    spec.resources = ResourceSpecV1(process_count=2)
+    assert local.run(spec, executor).state is JobState.COMPLETED
+    assert (local.directory / 'elsewhere' / 'lines').read_text().strip() == '2'
+    assert (local.directory / 'relative' / 'local').is_dir()
+
+
+def test_a_full_disk(local: Local) -> None:
+    """The submission fails, the error says where, and nothing is left."""
+    job = Job(local.through_script(local.shell('true')))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job_files, 'write_text', _no_space)
+        with pytest.raises(SubmitException, match=r'Cannot write .*\.job: No space left on device'):
+            local.executor.submit(job)
+    assert job.status.state is JobState.NEW
+    assert local.left_files() == []
+    local.executor.submit(job)
+    assert final(job).state is JobState.COMPLETED
+
+
+def _no_space(fd: int, text: str) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -124,7 +124,7 @@ def test_states_of_a_canceled_job(site: Site) -> None:
 
 def test_cancel_ends_what_ignores_it(site: Site) -> None:
     ready = site.directory / 'ready'
-    job = site.submit(site.shell(f'trap "" TERM; echo > "{ready}"; while :; do sleep 300; done'))
+    job = site.submit(site.shell(f'trap "" TERM; echo > "{ready}"; exec sleep 300'))
     site.eventually(ready.exists, 'the job runs')
     job.cancel()
     assert site.final(job).state is JobState.CANCELED
@@ -153,11 +153,7 @@ def test_cancel_by_another_executor(site: Site) -> None:
     site.new_executor().attach(attached, str(job.native_id))
     attached.cancel()
     assert site.final(attached).state is JobState.CANCELED
-    status = site.final(job)
-    if status.state is not JobState.CANCELED:
-        assert not site.backend.tells_cancel
-        assert status.metadata is not None
-        assert status.metadata['reason'] == 'signal'
+    assert site.final(job).state is JobState.CANCELED
 
 
 def test_cancel_of_a_job_that_was_never_submitted(site: Site) -> None:

@@ -80,7 +80,7 @@ def final_status(
     output
         What the script has printed itself, which is where shells and launchers complain.
     cancelled
-        Whether this program has asked the scheduler to cancel the job.
+        Whether the scheduler was asked to cancel the job, before it had ended for all that was known.
     """
     metadata = dict(verdict.metadata or {}) if verdict is not None else {}
     reason = metadata.get('reason')
@@ -90,7 +90,7 @@ def final_status(
     if verdict is not None and verdict.state is JobState.CANCELED:
         metadata.setdefault('reason', 'cancelled_by_user')
         return JobStatus(JobState.CANCELED, message=verdict.message, metadata=metadata)
-    if verdict is None and cancelled and (record is None or not record.is_conclusive):
+    if verdict is None and cancelled:
         return JobStatus(JobState.CANCELED, metadata={'reason': 'cancelled_by_user'})
     if verdict is not None and verdict.state is JobState.COMPLETED and (record is None or record.code == 0):
         metadata.pop('reason', None)

@@ -405,6 +405,47 @@ def test_cancelled_job_that_left_the_queue_is_canceled(executor: ToyExecutor) ->
     assert executor.asked.count(['cancel', '1']) == 1
 
 
+@pytest.mark.usefixtures('no_grace')
+def test_cancelling_is_known_to_all_who_follow_the_job(executor: ToyExecutor, tmp_path: Path) -> None:
+    """Not every scheduler says later who has ended a job, and launchers turn the signal into any exit code."""
+    job = submitted(executor)
+    other, follower = ToyExecutor(tmp_path / 'work'), Job()
+    other.attach(follower, '1')
+    follower.cancel()
+    executor.record('1\n')
+    for watcher in (executor, other):
+        watcher.poll()
+    assert [final(each).state for each in (job, follower)] == [JobState.CANCELED] * 2
+    assert executor.files() == []
+
+
+def test_job_that_had_failed_before_was_not_cancelled(executor: ToyExecutor) -> None:
+    job = submitted(executor)
+    executor.record('6\n')
+    job.cancel()
+    executor.poll()
+    status = final(job)
+    assert (status.state, status.exit_code) == (JobState.FAILED, 6)
+
+
+def test_job_that_ends_well_in_spite_of_being_cancelled_is_completed(executor: ToyExecutor) -> None:
+    job = submitted(executor)
+    job.cancel()
+    executor.record('0\n')
+    executor.poll()
+    assert final(job).state is JobState.COMPLETED
+    assert executor.files() == []
+
+
+def test_cancelling_of_an_earlier_job_with_the_same_id_does_not_count(executor: ToyExecutor) -> None:
+    job_files.private_directory(executor.work_directory)
+    (executor.work_directory / '1.cancelled').touch()
+    job = submitted(executor)
+    executor.record('6\n')
+    executor.poll()
+    assert final(job).state is JobState.FAILED
+
+
 def test_cancel_that_comes_too_late_is_no_error(executor: ToyExecutor) -> None:
     job = submitted(executor)
     executor.answers['cancel'] = result('', 35, 'the job is over')
@@ -420,6 +461,9 @@ def test_refused_cancel_is_an_error(executor: ToyExecutor) -> None:
     executor.answers['cancel'] = result('', 1, 'permission denied')
     with pytest.raises(SubmitException, match='permission denied'):
         job.cancel()
+    executor.record('6\n')
+    executor.poll()
+    assert final(job).state is JobState.FAILED
 
 
 def test_cancel_needs_a_submitted_job(executor: ToyExecutor) -> None:
@@ -474,21 +518,35 @@ def test_several_jobs_for_one_id(executor: ToyExecutor) -> None:
     assert jobs[0].status is not jobs[1].status
 
 
-def test_end_is_remembered_for_others_who_follow_the_job(executor: ToyExecutor, tmp_path: Path) -> None:
-    """Whoever sees the end first removes the files."""
+def test_who_sees_the_end_first_leaves_the_files_to_those_who_follow(executor: ToyExecutor, tmp_path: Path) -> None:
     job = submitted(executor)
+    others = [ToyExecutor(tmp_path / 'work') for _ in range(2)]
+    followers = [Job(), Job()]
+    for other, follower in zip(others, followers):
+        other.attach(follower, '1')
     executor.record('6\n')
     executor.print('no luck')
-    executor.answers['status'] = '1 f'
-    executor.poll()
-    final(job)
+    for watcher in (executor, *others):
+        watcher.answers['status'] = '1 f'
+        watcher.poll()
+    seen = [final(each) for each in (job, *followers)]
+    assert [(status.exit_code, status.message) for status in seen] == [(6, 'no luck')] * 3
     assert executor.files() == []
-    late = Job()
-    again = ToyExecutor(tmp_path / 'work')
-    again.attach(late, '1')
-    again.poll()
-    status = final(late)
-    assert (status.state, status.exit_code, status.message) == (JobState.FAILED, 6, 'no luck')
+
+
+@pytest.mark.usefixtures('no_grace')
+def test_submitter_who_gets_no_reports_is_left_the_files(
+    executor: ToyExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine._channel(), 'register', lambda *_: None)
+    job = submitted(executor)
+    other, follower = ToyExecutor(tmp_path / 'work'), Job()
+    other.attach(follower, '1')
+    executor.record('0\n')
+    for watcher in (other, executor):
+        watcher.poll()
+    assert [final(each).state for each in (follower, job)] == [JobState.COMPLETED] * 2
+    assert executor.files() == []
 
 
 # --- many jobs, files ---------------------------------------------------------------------------------------------

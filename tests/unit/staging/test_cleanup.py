@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from pathlib import Path
 from typing import Dict
 
 import pytest
@@ -184,7 +183,9 @@ def test_mounted_file_systems_are_left_alone(site: Site, path: str) -> None:
         subprocess.run(['umount', where], check=True)
 
 
-def test_job_directory_that_is_gone(site: Site) -> None:
-    done = site.run({'directory': '', 'cleanup': ['x'], 'cleanup_flags': 14}, job_command='rmdir "$PWD"')
+@pytest.mark.parametrize('loss', ['rmdir "$PWD"', 'chmod 0 "$PWD"'])
+def test_job_directory_that_is_lost(user_site: Site, loss: str) -> None:
+    staging = {'directory': '', 'cleanup': ['x'], 'cleanup_flags': 14}
+    done = user_site.run(staging, job_command=loss)
     assert done.code == 121
-    assert Path(site.root).exists()
+    assert 'Cannot find the job directory' in done.output

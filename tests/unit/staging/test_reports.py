@@ -113,3 +113,11 @@ def test_no_process_is_started(site: Site, receiver: socket.socket) -> None:
     count = "trap 'echo a process' CHLD; set -m"
     assert report(site, '127.0.0.1', port=port, before=count) == 0
     assert len(received(receiver, 5)) == 5
+
+
+def test_no_cleanup_is_reported_if_staging_out_fails(site: Site, receiver: socket.socket) -> None:
+    port = receiver.getsockname()[1]
+    item = {'source': 'missing', 'target': str(site.submit / 'x'), 'mode': 1, 'flags': 14}
+    done = site.run({'stage_out': [item]}, us_addr_list=['127.0.0.1'], us_port=port, us_tokens=TOKENS)
+    assert done.code == 121
+    assert received(receiver, 3)[-1] == b'the-id STAGE_OUT cc\n'

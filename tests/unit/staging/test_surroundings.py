@@ -128,6 +128,7 @@ ENVIRONMENTS: Dict[str, Dict[str, str]] = {
     'functions': {f'BASH_FUNC_{name}%%': '() { touch "$EVIL"; }' for name in SHADOWED},
     'aliases': {'BASH_ENV': 'ALIASES'},
     'strict options': {'SHELLOPTS': 'errexit:nounset:noclobber:pipefail:posix'},
+    'tracing': {'SHELLOPTS': 'xtrace'},
     'other options': {'SHELLOPTS': 'noglob:posix', 'BASHOPTS': 'nocasematch:nullglob:failglob:extglob'},
     'posix': {'POSIXLY_CORRECT': '1'},
     'locale': {'LC_ALL': 'tr_TR.UTF-8', 'LANGUAGE': 'de', 'LANG': 'xx'},

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from typing import Dict, List, Optional
+from typing import Dict, Optional
 
 from psij._log import lazy_logger
 from psij.executors.batch.batch_scheduler_executor import check_status_exit_code
@@ -146,16 +146,19 @@ def _read_lines(document: str, job: str, attribute: str) -> Dict[str, Record]:
 
 @functools.lru_cache(maxsize=8)
 def _line_pattern(job: str, attribute: str) -> re.Pattern[str]:
-    """Return a pattern for the lines that matter, given how deep they are."""
-    deeper = attribute + attribute[len(job) :]
-    opens = r'":[ \t]*\{[ \t]*$'
-    value = r'":[ \t]*(.*?),?[ \t]*$'
+    """Return a pattern for the lines that matter, given how deep they are.
+
+    It begins with what these have in common, for which a regular expression can look fast.
+    """
+    step = attribute[len(job) :]
+    opens = r'":[ \t]*\{[ \t]*(?=\n)'
+    value = r'":[ \t]*([^\n]*?),?[ \t]*(?=\n)'
     return re.compile(
-        f'^{job}"([^"\n]+){opens}'
-        f'|^{attribute}"(\\w+){opens}'
-        f'|^{attribute}"({"|".join(_ATTRIBUTES)}){value}'
-        f'|^{deeper}"({"|".join(_USED)}){value}',
-        re.MULTILINE,
+        f'\n{job}(?:'
+        f'"([^"\n]+){opens}'
+        f'|{step}"(\\w+){opens}'
+        f'|{step}"({"|".join(_ATTRIBUTES)}){value}'
+        f'|{step}{step}"({"|".join(_USED)}){value})'
     )
 
 
@@ -165,8 +168,10 @@ def _value(text: str) -> str:
     >>> _value('"say \\\\"hi\\\\""'), _value('-29'), _value('"not \\\\JSON"')
     ('say "hi"', '-29', 'not \\\\JSON')
     """
-    if len(text) < 2 or not text.startswith('"'):
+    if not text.startswith('"'):
         return text
+    if '\\' not in text:
+        return text[1:-1]
     try:
         return str(json.loads(text, strict=False))
     except ValueError:
@@ -389,5 +394,6 @@ def _readable(text: str) -> str:
     >>> _readable('caf\\x03\\udce9 ')
     'caf??'
     """
-    shown: List[str] = ['?' if '\udc80' <= character <= '\udcff' else character for character in text.strip()]
-    return ''.join(character if character.isprintable() else '?' for character in shown)
+    if text.isprintable():
+        return text.strip()
+    return ''.join(character if character.isprintable() else '?' for character in text.strip())

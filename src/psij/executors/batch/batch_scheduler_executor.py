@@ -16,7 +16,7 @@ import time
 from abc import abstractmethod
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Collection, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
+from typing import IO, Collection, Dict, Iterable, List, Optional, Set, Tuple
 
 from psij._log import lazy_logger
 from psij._runtime import job_files
@@ -132,7 +132,7 @@ class _Progress:
         self.unlisted_since: Optional[float] = None
         self.ended_since: Optional[float] = None  # when the scheduler said that it has ended, or the script did
         self.reported: Optional[ExitRecord] = None
-        self.cancelled = False  # whether this program has asked for it
+        self.can_report = False  # whether there is a port for the reports of its script
         self.secret = Secret()
         self.attempt = os.urandom(4).hex()
         self._lock = threading.Lock()
@@ -398,7 +398,9 @@ class BatchSchedulerExecutor(JobExecutor):
             self._release_job(job)
             raise
         job._native_id = native_id
-        _ended.pop(self._file(f'{native_id}.ec'), None)  # of an earlier job, if the scheduler counts from the beginning
+        job_files.remove([self._file(f'{native_id}.cancelled')])  # of an earlier job, if the scheduler counts anew
+        if not progress.can_report:
+            job_files.follow(self._followed(job), self._follower(job))  # the files are all that tells how it ends
         logger.info('Job %s: submitted to %s as %s', job.id, self.name, native_id)
         super()._set_job_status(job, JobStatus(JobState.QUEUED, metadata={'native_id': native_id}))
         self._queue_poll_thread.register_job(job)
@@ -437,6 +439,7 @@ class BatchSchedulerExecutor(JobExecutor):
             attempt = progress.attempt
             port = _channel().register(job.id, progress.secret, lambda report: self._on_report(job, report))
             if port is not None:
+                progress.can_report = True
                 reporting = Reporting(own_addresses(), port, progress.secret.tokens())
         return script_context(job, command, self.work_directory, Path.cwd(), reporting, attempt, self._format_duration)
 
@@ -562,10 +565,8 @@ class BatchSchedulerExecutor(JobExecutor):
         native_id = job.native_id
         if native_id is None:
             raise SubmitException('Job does not have a native ID.')
-        progress = job._executor_state
-        before = isinstance(progress, _Progress) and progress.cancelled
-        if isinstance(progress, _Progress):
-            progress.cancelled = True  # the script may report its end before the command returns
+        # Noted first, because the script may report its end before the command returns.
+        note = self._note_cancellation(job)
         try:
             result = self._execute(self.get_cancel_command(native_id))
             if result.exit_code is None:
@@ -574,13 +575,34 @@ class BatchSchedulerExecutor(JobExecutor):
                 self.process_cancel_command_output(result.exit_code, result.output or UNKNOWN_ERROR)
         except InvalidJobStateError as ex:
             logger.debug('Job %s cannot be cancelled any more: %s', job.id, ex)
-            if isinstance(progress, _Progress):
-                progress.cancelled = before
+            job_files.remove(note)
         except BaseException:
-            if isinstance(progress, _Progress):
-                progress.cancelled = before
+            job_files.remove(note)
             raise
         self._queue_poll_thread.poll_within(_EAGER)
+
+    def _note_cancellation(self, job: Job) -> List[Path]:
+        """Leave a note for all who follow a job, here and in other programs, that somebody has cancelled it.
+
+        Not every scheduler tells later who has ended a job. There is no note about a job that had already recorded its
+        exit code: such a job has ended by itself. Returns what is to be removed if the cancelling fails.
+        """
+        if self._exit_record(job) is not None:
+            return []
+        note = self._file(f'{job.native_id}.cancelled')
+        try:
+            job_files.private_directory(self.work_directory)
+            job_files.write_private(note, '')
+        except FileExistsError:
+            return []
+        except (OSError, SubmitException) as ex:
+            logger.debug('Others will not know that job %s was cancelled: %s', job.native_id, ex)
+            return []
+        return [note]
+
+    def _was_cancelled(self, job: Job) -> bool:
+        """Tell whether somebody has cancelled a job through this library."""
+        return self._file(f'{job.native_id}.cancelled').exists()
 
     def list(self) -> List[str]:  # noqa: D102
         result = self._execute(self.get_list_command())
@@ -614,6 +636,7 @@ class BatchSchedulerExecutor(JobExecutor):
         progress = _Progress(attached=True)
         progress.submitted()
         job._executor_state = progress
+        job_files.follow(self._followed(job), self._follower(job))
         self._queue_poll_thread.register_job(job, soon=True)
 
     # --- what the sources say ------------------------------------------------------------------------------------
@@ -628,7 +651,7 @@ class BatchSchedulerExecutor(JobExecutor):
             return
         code = report.exit_code or 0
         progress.reported = ExitRecord(code, told_to_end=code == _TOLD_TO_END)
-        if progress.reported.is_conclusive or progress.cancelled:
+        if progress.reported.is_conclusive or self._was_cancelled(job):
             self._conclude(job, None)
         else:
             self._queue_poll_thread.watch(job)
@@ -681,7 +704,7 @@ class BatchSchedulerExecutor(JobExecutor):
             if progress.unlisted_since is None:
                 progress.unlisted_since = now
             record = self._exit_record(job)
-            if record is not None and (record.is_conclusive or progress.cancelled):
+            if record is not None and (record.is_conclusive or self._was_cancelled(job)):
                 self._conclude(job, None)
             elif not (progress.listed or progress.attached) and now - progress.since < _LISTING_GRACE:
                 pass  # it was submitted just now
@@ -738,9 +761,8 @@ class BatchSchedulerExecutor(JobExecutor):
     def _on_silence(self, jobs: Iterable[Job]) -> None:
         """Make do without the scheduler for jobs whose script has recorded an exit code."""
         for job in jobs:
-            progress = self._progress(job)
             record = self._exit_record(job)
-            if record is not None and (record.is_conclusive or progress.cancelled):
+            if record is not None and (record.is_conclusive or self._was_cancelled(job)):
                 self._conclude(job, None)
 
     def _on_incomprehensible(self, jobs: Iterable[Job], message: str) -> None:
@@ -780,14 +802,11 @@ class BatchSchedulerExecutor(JobExecutor):
         progress = self._progress(job)
         if not progress.conclude():
             return
-        record = self._exit_record(job)
-        if verdict is None and record is None and not progress.cancelled:
+        record, output, cancelled = self._exit_record(job), self._output(job), self._was_cancelled(job)
+        if verdict is None and record is None and not cancelled:
             status = lost_status(attached=progress.attached and not self._is_ours(job))
         else:
-            output = self._output(job)
-            status = final_status(verdict, record, output, progress.cancelled)
-            if record is not None:
-                self._remember(job, record, output)
+            status = final_status(verdict, record, output, cancelled)
         status.metadata = {'native_id': job.native_id, **(status.metadata or {})}
         self._read_aux_files(job, status)
         _channel().unregister(job.id)
@@ -809,27 +828,14 @@ class BatchSchedulerExecutor(JobExecutor):
         """Return what the script of a job has recorded about its end."""
         if job.native_id is None:
             return None
-        path = self._file(f'{job.native_id}.ec')
-        record = parse_exit_record(job_files.read_end(path))
-        if record is not None:
-            return record
+        record = parse_exit_record(job_files.read_end(self._file(f'{job.native_id}.ec')))
         progress = job._executor_state
-        if isinstance(progress, _Progress) and progress.reported is not None:
+        if record is None and isinstance(progress, _Progress):
             return progress.reported
-        return _ended[path].record if path in _ended else None
+        return record
 
     def _output(self, job: Job) -> Optional[str]:
-        if job.native_id is None:
-            return None
-        output = job_files.read_end(self._file(f'{job.native_id}.out'))
-        path = self._file(f'{job.native_id}.ec')
-        return _ended[path].output if output is None and path in _ended else output
-
-    def _remember(self, job: Job, record: ExitRecord, output: Optional[str]) -> None:
-        """Keep what the files say that are removed now, for others who have attached to the same job."""
-        _ended[self._file(f'{job.native_id}.ec')] = _End(record, output)
-        while len(_ended) > _ENDS_REMEMBERED:
-            _ended.pop(next(iter(_ended)), None)
+        return None if job.native_id is None else job_files.read_end(self._file(f'{job.native_id}.out'))
 
     def _is_ours(self, job: Job) -> bool:
         """Tell whether there are files which show that a job was submitted by this library."""
@@ -842,18 +848,28 @@ class BatchSchedulerExecutor(JobExecutor):
 
     def _files(self, job: Job) -> List[Path]:
         """Return the files that a job may have, besides its script."""
-        names = [f'{job.native_id}{suffix}' for suffix in ('.ec', '.out', '.nodefile')]
+        names = [f'{job.native_id}{suffix}' for suffix in ('.ec', '.out', '.nodefile', '.cancelled')]
         return [self._file(name) for name in (f'{job.id}_launcher.log', *names)]
 
     def _remove_files(self, job: Job) -> None:
-        if not self.config.keep_files:
-            self._clean_submit_script(job)
-            job_files.remove(self._files(job))
+        """Remove the files of a job, unless others still follow it, who need them to learn how it ended."""
+        if self.config.keep_files:
+            job_files.remove([self._follower(job)])
+            return
+        self._clean_submit_script(job)
+        if job_files.is_last_follower(self._followed(job), self._follower(job)):
+            job_files.remove([*self._files(job), self._followed(job)])
+
+    def _followed(self, job: Job) -> Path:
+        return self._file(f'{job.native_id}.followed')
+
+    def _follower(self, job: Job) -> Path:
+        return self._file(f'{job.native_id}-{job.id}.followed')
 
     def _touch_files(self, jobs: Iterable[Job]) -> None:
         """Mark the files of live jobs as used, so that they are not taken for left-overs."""
         for job in jobs:
-            job_files.touch([self._file(f'{job.id}.job'), *self._files(job)])
+            job_files.touch([self._file(f'{job.id}.job'), self._followed(job), *self._files(job)])
 
     def _clean_submit_script(self, job: Job) -> None:
         """Remove the script of a job; subclasses remove other files that they have written for it."""
@@ -906,17 +922,6 @@ def _env_to_mustache(job: Job) -> List[Dict[str, str]]:
 def _attrs_to_mustache(job: Job) -> Dict[str, object]:
     """Return the custom attributes of a job as templates need them; kept for plugins that build their own context."""
     return {} if job.spec is None else custom_attributes(job.spec)
-
-
-class _End(NamedTuple):
-    """How a job ended, after its files have been removed."""
-
-    record: ExitRecord
-    output: Optional[str]
-
-
-_ENDS_REMEMBERED = 1000
-_ended: Dict[Path, _End] = {}  # by the path of the exit code file
 
 
 def _copy(status: JobStatus) -> JobStatus:

@@ -17,7 +17,6 @@ from typing import Collection, Dict, Iterable, Iterator, List, NamedTuple, Optio
 from psij._log import lazy_logger
 from psij._runtime import environment, job_files
 from psij._runtime.command import CommandResult
-from psij._runtime.outcome import ExitRecord, parse_exit_record
 from psij._runtime.script_context import native_attributes
 from psij.exceptions import InvalidJobException, SubmitException
 from psij.executors.batch._templated_executor import TemplatedBatchExecutor, job_name, one_line
@@ -69,8 +68,6 @@ _TRANSIENT = re.compile(
 )
 
 _SET_BY_COBALT = frozenset(('HOME', 'USER', 'LOGNAME', 'SHELL'))
-
-_EVIDENCE = ('.ec', '.cobaltlog')  # the files that tell how a job ended
 
 _unknown_states: set[str] = set()  # those that were logged
 
@@ -159,51 +156,26 @@ class CobaltJobExecutor(TemplatedBatchExecutor):
         return parse_qstat(out)
 
     def _history(self, native_ids: List[str]) -> Tuple[Dict[str, JobStatus], Set[str]]:
-        verdicts = {native_id: self._logged(native_id, self._log_file(native_id)) for native_id in native_ids}
+        verdicts = {native_id: self._logged(native_id) for native_id in native_ids}
         return {native_id: verdict for native_id, verdict in verdicts.items() if verdict is not None}, set()
 
-    def _logged(self, native_id: str, path: Path) -> Optional[JobStatus]:
+    def _logged(self, native_id: str) -> Optional[JobStatus]:
         """Return what the log file of a job says about its end."""
-        log = job_files.read_end(path)
+        log = job_files.read_end(self._log_file(native_id))
         has_run = self._file(f'{native_id}.out').exists()
         return None if log is None else parse_log(log, self._current_user(), has_run)
 
     def _conclude(self, job: Job, verdict: Optional[JobStatus]) -> None:
-        native_id = str(job.native_id)
         record = self._exit_record(job)
-        if record is not None and record.is_conclusive:
-            # Once somebody has removed the output file, the log can look like that of a job that never ran.
-            super()._conclude(job, None)
-            return
-        for path in (self._log_file(native_id), self._kept(job, '.cobaltlog')):
-            verdict = verdict or self._logged(native_id, path)
+        if record is None or not record.is_conclusive:
+            verdict = verdict or self._logged(str(job.native_id))
         super()._conclude(job, verdict)
-
-    def _exit_record(self, job: Job) -> Optional[ExitRecord]:
-        record = super()._exit_record(job)
-        return record or parse_exit_record(job_files.read_end(self._kept(job, '.ec')))
 
     def _log_file(self, native_id: str) -> Path:
         return self._file(f'{native_id}.cobaltlog')
 
     def _files(self, job: Job) -> List[Path]:
-        kept = [self._kept(job, suffix) for suffix in _EVIDENCE]
-        return [*super()._files(job), self._log_file(str(job.native_id)), *kept]
-
-    def _kept(self, job: Job, suffix: str) -> Path:
-        """Return a name for a file of an attached job that is not removed by others who follow the same job."""
-        return self._file(f'{job.native_id}-{job.id}{suffix}')
-
-    def _keep_evidence(self, job: Job) -> None:
-        """Give the files that tell how a job ends names of its own: who sees the end first removes the usual ones."""
-        if not self._log_file(str(job.native_id)).exists():
-            return
-        try:
-            self._file(f'{job.native_id}.ec').touch(0o600)  # the script will write to it
-            for suffix in _EVIDENCE:
-                os.link(self._file(f'{job.native_id}{suffix}'), self._kept(job, suffix))
-        except OSError as ex:
-            logger.debug('Job %s: its files cannot be linked: %s', job.id, ex)
+        return [*super()._files(job), self._log_file(str(job.native_id))]
 
     # --- cancel, attach, list ------------------------------------------------------------------------------------
 
@@ -215,7 +187,6 @@ class CobaltJobExecutor(TemplatedBatchExecutor):
         if not re.fullmatch(r'\d+', number, re.ASCII):
             raise InvalidJobException(f'Invalid native ID: got {native_id!r}, expected the number of a job.')
         super().attach(job, number)
-        self._keep_evidence(job)
 
     def get_list_command(self) -> List[str]:  # noqa: D102
         return ['qstat', '-u', self._current_user(), '--header', 'JobID']

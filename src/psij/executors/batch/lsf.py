@@ -201,7 +201,7 @@ class LsfJobExecutor(TemplatedBatchExecutor):
 
     def _conclude(self, job: Job, verdict: Optional[JobStatus]) -> None:
         record = self._exit_record(job)
-        verdict = with_cause(verdict, record, self._progress(job).cancelled)
+        verdict = with_cause(verdict, record, self._was_cancelled(job))
         if record is None and verdict is not None and _is_unexplained(verdict):
             verdict = self._remembered(job) or verdict
         super()._conclude(job, verdict)

@@ -478,8 +478,12 @@ class Cluster:
             fd = os.open(f'{self.dir}/spool/{job.id}.wake', os.O_WRONLY | os.O_NONBLOCK)
         except OSError:
             return  # nothing runs
-        os.write(fd, b'!')
-        os.close(fd)
+        try:
+            os.write(fd, b'!')
+        except BrokenPipeError:
+            pass  # it has ended just now
+        finally:
+            os.close(fd)
 
     def process_ids(self, job: Job) -> list[int]:
         """Return the processes of a running job, its script first and then by age."""

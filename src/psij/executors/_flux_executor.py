@@ -103,9 +103,9 @@ class FluxJobExecutor(JobExecutor):
                 return
             except OSError as ex:
                 if ex.errno != errno.ENOSYS or time.monotonic() > deadline:
-                    raise SubmitException(
-                        f'Flux refuses the job: {ex.strerror or ex}', ex, ex.errno in _TRANSIENT
-                    ) from ex
+                    lost = ex.errno in (errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOTCONN, errno.EPIPE)
+                    what = 'There is no connection to Flux' if lost else 'Flux refuses the job'
+                    raise SubmitException(f'{what}: {ex.strerror or ex}', ex, ex.errno in _TRANSIENT) from ex
             time.sleep(_START_INTERVAL)
 
     def _request(self, job: Job, spec: JobSpec, run: _Run) -> Request:

@@ -93,6 +93,7 @@ class RPJobExecutor(JobExecutor):
             task.discard()
             raise
         job._native_id = uid
+        self._set_job_status(job, JobStatus(JobState.QUEUED, metadata={'native_id': uid}))
         self._listen(job, task)
 
     def _render(self, job: Job, spec: JobSpec, task: Task) -> str:

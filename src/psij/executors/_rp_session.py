@@ -171,26 +171,24 @@ class Session:
         SubmitException
             If it could not be submitted.
         """
-        started = self._started
-        if started is None or self.lost is not None:
-            raise SubmitException(f'RADICAL-Pilot takes no jobs: {self.lost}', transient=True)
         request = self._rp.TaskDescription(description)
         try:
             request.verify()
         except Exception as ex:  # of several kinds, which RADICAL-Pilot does not document
             raise InvalidJobException(f'RADICAL-Pilot does not accept the job: {ex}', ex) from ex
         with self._lock:
+            started = self._started
+            if started is None or self.lost is not None:
+                raise SubmitException(f'RADICAL-Pilot takes no jobs: {self.lost}', transient=True)
             self._tasks[task.uid] = task
         try:
             started.tasks.submit_tasks(request)
-        except Exception as ex:  # as above
+        except BaseException as ex:
             with self._lock:
                 del self._tasks[task.uid]
+            if not isinstance(ex, Exception):
+                raise
             raise SubmitException(f'Failed to submit job: {ex}', ex) from ex
-        if self.lost is not None:  # it went just now, and may not have known of this task
-            self._fail([task])
-        elif started.pilot.state in self._rp.FINAL:
-            self._on_pilot(started.pilot, started.pilot.state)
 
     def find(self, uid: str) -> Optional[Task]:
         """Return a task, which may have ended, or None if it is not one of this session."""

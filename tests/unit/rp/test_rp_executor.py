@@ -302,6 +302,18 @@ def test_a_job_canceled_before_the_pilot_runs_never_runs(rp: Any, executor: Any,
     assert not (tmp_path / 'ran').exists()
 
 
+def test_a_script_that_is_read_just_before_the_cancellation_does_nothing(
+    rp: Any, executor: Any, tmp_path: Path
+) -> None:
+    rp.KNOBS['hold'] = threading.Event()
+    job = submitted(executor, '/bin/touch', str(tmp_path / 'ran'))
+    (script,) = (executor.config.work_directory / 'rp').iterdir()
+    text = script.read_text()
+    job.cancel()
+    assert subprocess.run(['/bin/bash', '-c', text], capture_output=True).returncode == 125
+    assert not (tmp_path / 'ran').exists()
+
+
 def test_a_cancellation_that_gets_lost_is_repeated(rp: Any, executor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_rp_session, '_CANCEL_INTERVAL', 0.05)
     job = active(submitted(executor, '/bin/sleep', '300'))

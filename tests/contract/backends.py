@@ -60,8 +60,6 @@ class Backend:
         Whether it is used only if it is asked for, because it is a real scheduler and takes minutes.
     native_lookup
         Whether a native ID that nobody knows ends FAILED, and not as the documented assumption.
-    tells_cancel
-        Whether a job that was canceled by another program can be told from one that was ended by a signal.
     shares_jobs
         Whether programs can attach to the jobs of others.
     """
@@ -75,7 +73,6 @@ class Backend:
     script: bool = False
     on_demand: bool = False
     native_lookup: bool = True
-    tells_cancel: bool = True
     shares_jobs: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -117,12 +114,28 @@ def no_slurm() -> Optional[str]:
     return None if answer.returncode == 0 and answer.stdout else f'Slurm does not answer: {answer.stderr}'
 
 
+def no_qstat(version: str) -> Callable[[], Optional[str]]:
+    """Return what tells why there is no real OpenPBS or Torque here, whose ``qstat`` says this about its version."""
+
+    def missing() -> Optional[str]:
+        if shutil.which('qstat') is None:
+            return 'there is no qstat'
+        answer = subprocess.run(['qstat', '--version'], capture_output=True, text=True, timeout=120, check=False)
+        said = answer.stdout + answer.stderr
+        return None if said.startswith(version) else f'its qstat is another one: {said[:100]!r}'
+
+    return missing
+
+
 AS_ROOT = {'OMPI_ALLOW_RUN_AS_ROOT': '1', 'OMPI_ALLOW_RUN_AS_ROOT_CONFIRM': '1'} if os.geteuid() == 0 else {}
 MPI = ('mpirun',) if shutil.which('mpirun') else ()
 
 BACKENDS = {
     'local': Backend('local', ('single', 'multiple', *MPI), environment=AS_ROOT),
     'local+script': Backend('local', ('single',), script=True),
+    'local+log': Backend(  # with a log, the script of the launcher is run
+        'local', ('single',), config=lambda path: LocalJobExecutorConfig(path.parent / 'launcher.log', path)
+    ),
     'fake-slurm': Backend(
         'slurm',
         ('single', 'multiple', 'srun'),
@@ -143,12 +156,18 @@ BACKENDS = {
         start=fake('lsf', dialect='volclava', queues='normal *', exclusive=''),
         config=fast_polling,
         native_lookup=False,
-        tells_cancel=False,
     ),
     'fake-pbs': Backend(
         'pbs',
         ('single', 'multiple'),
         start=fake('pbs', queues='*'),
+        config=fast_polling,
+        native_lookup=False,
+    ),
+    'fake-pbs-forgets': Backend(  # job_history_enable is off unless an administrator turns it on
+        'pbs',
+        ('single',),
+        start=fake('pbs', queues='*', history='off'),
         config=fast_polling,
         native_lookup=False,
     ),
@@ -172,7 +191,6 @@ BACKENDS = {
         start=fake('cobalt', queues='*'),
         config=without_blanks,
         native_lookup=False,
-        tells_cancel=False,
     ),
     'slurm': Backend(
         'slurm',
@@ -183,6 +201,24 @@ BACKENDS = {
         patience=timedelta(seconds=120),
         native_lookup=False,
         environment={**AS_ROOT, 'OMPI_MCA_btl': 'self,tcp'},
+    ),
+    'pbs': Backend(
+        'pbs',
+        ('single', 'multiple', *MPI),
+        missing=no_qstat('pbs_version'),
+        config=fast_polling,
+        patience=timedelta(seconds=120),
+        native_lookup=False,
+        environment=AS_ROOT,
+    ),
+    'torque': Backend(
+        'pbs_classic',
+        ('single', 'multiple', *MPI),
+        missing=no_qstat('Version: '),
+        config=fast_polling,
+        patience=timedelta(seconds=120),
+        native_lookup=False,
+        environment=AS_ROOT,
     ),
     'fake-flux': Backend(
         'flux',
@@ -205,7 +241,6 @@ BACKENDS = {
         'rp',
         ('single', 'multiple'),
         missing=lambda: 'there is a real one, whose package has the same name' if find_spec('radical') else None,
-        on_demand=True,  # not yet green: RADICAL-Pilot may report a state before the native ID is known
         start=fake_rp,
         config=lambda path: JobExecutorConfig(work_directory=path),
         shares_jobs=False,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from psij.cli import _jobs, _options
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
@@ -11,27 +13,30 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments of the command."""
-    parser.add_argument('--executor', '-e', required=True, help='the name of the batch executor, such as slurm')
-    parser.add_argument('job', metavar='JOB.json', help='a file with the specification, or - for the standard input')
+    parser.epilog = """\
+Needs no scheduler. The port and the secrets with which a job reports its states
+are made for each submission; here they are zero.
+
+exit code: 0, or 1 if the job is not valid or the executor has no scripts
+
+example: echo '{"executable": "/bin/date"}' | psij render --executor pbs -"""
+    _options.add_executor(parser)
+    parser.add_argument(
+        '--environment',
+        action='store_true',
+        help='show also what the job inherits from the environment, if it is part of the script; it may hold secrets',
+    )
+    _options.add_job_file(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the script; exit code 1 and a line on the standard error if that is not possible."""
-    from psij import InvalidJobException, Job, JobExecutor, SubmitException
+    """Print the script."""
+    from psij import Job
     from psij.executors.batch.batch_scheduler_executor import BatchSchedulerExecutor
-    from psij.serialize import JSONSerializer
 
-    try:
-        if args.job == '-':
-            spec = JSONSerializer().load(sys.stdin)
-        else:
-            with open(args.job, encoding='utf-8') as file:
-                spec = JSONSerializer().load(file)
-        executor = JobExecutor.get_instance(args.executor)
-        if not isinstance(executor, BatchSchedulerExecutor):
-            raise ValueError(f'The executor "{args.executor}" does not use submit scripts.')
-        sys.stdout.write(executor.render_submit_script(Job(spec)))
-    except (OSError, ValueError, InvalidJobException, SubmitException) as ex:
-        print(f'psij render: {ex}', file=sys.stderr)
-        return 1
+    job = Job(_jobs.load(args.file))
+    executor = _options.executor(args)
+    if not isinstance(executor, BatchSchedulerExecutor):
+        raise ValueError(f'the executor "{args.executor}" does not use submit scripts')
+    sys.stdout.write(executor.render_submit_script(job, environment=args.environment))
     return 0

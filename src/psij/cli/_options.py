@@ -1,0 +1,269 @@
+"""Options that several commands have, and what becomes of them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from datetime import timedelta
+    from typing import Optional
+
+    from psij import JobAttributes, JobExecutor, JobSpec
+
+DEFAULT_EXECUTOR = 'PSIJ_EXECUTOR'
+"""The environment variable that names the executor where no option does."""
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+
+def add_executor(parser: argparse.ArgumentParser) -> None:
+    """Define the options that choose an executor."""
+    default = os.environ.get(DEFAULT_EXECUTOR) or 'local'
+    parser.add_argument(
+        '--executor',
+        '-e',
+        metavar='NAME',
+        default=default,
+        help=f'the executor, such as local, slurm or pbs (default: ${DEFAULT_EXECUTOR} if it is set, otherwise local)',
+    )
+    add_executor_details(parser)
+
+
+def add_executor_details(parser: argparse.ArgumentParser) -> None:
+    """Define the options that go with the choice of an executor."""
+    parser.add_argument('--url', help='where the backend is, for executors that can use one elsewhere')
+    parser.add_argument(
+        '--work-directory', metavar='DIR', help='where psij keeps files of jobs (default: ~/.psij/work)'
+    )
+    parser.add_argument(
+        '--verbose',
+        '-v',
+        action='count',
+        default=0,
+        help='log the life of the jobs on the standard error; twice: the commands of the scheduler too',
+    )
+
+
+def add_json(parser: argparse.ArgumentParser, what: str = 'write JSON, for programs') -> None:
+    """Define the option for output that programs read."""
+    parser.add_argument('--json', action='store_true', help=what)
+
+
+def add_job_file(parser: argparse.ArgumentParser, nargs: Optional[str] = None) -> None:
+    """Define the files that describe jobs."""
+    parser.add_argument(
+        'files' if nargs else 'file',
+        metavar='JOB.json',
+        nargs=nargs,
+        help='a file with a specification, as psij.serialize.JSONSerializer writes it; - is the standard input',
+    )
+
+
+def add_native_ids(parser: argparse.ArgumentParser, timeout: Optional[str], meaning: str) -> None:
+    """Define the jobs that a command is about, and how long it may take."""
+    parser.add_argument('native_ids', metavar='NATIVE_ID', nargs='+', help='the ID that the scheduler gave the job')
+    parser.add_argument(
+        '--timeout',
+        metavar='TIME',
+        type=walltime,
+        default=timeout,
+        help=f'{meaning}, such as 30s, 10m or 1:30:00 (default: {timeout or "no limit"})',
+    )
+
+
+def add_spec(parser: argparse.ArgumentParser) -> None:
+    """Define the options that describe a job, all but its command."""
+    job = parser.add_argument_group('job', 'Relative paths are relative to the current directory.')
+    job.add_argument('--name', help='a name to show to people')
+    job.add_argument('--launcher', metavar='NAME', help='what starts the processes: single (default), mpirun, srun ...')
+    job.add_argument('--directory', metavar='DIR', default='.', help='where it runs (default: the current directory)')
+    job.add_argument('--env', metavar='K=V', type=_variable, action='append', help='an environment variable')
+    job.add_argument(
+        '--no-inherit-environment',
+        dest='inherit_environment',
+        action='store_false',
+        help='the job sees only the environment that --env gives it',
+    )
+    job.add_argument('--stdin', metavar='FILE', help='the standard input (default: nothing)')
+    job.add_argument('--stdout', metavar='FILE', help='a file for the standard output')
+    job.add_argument('--stderr', metavar='FILE', help='a file for the standard error')
+    job.add_argument('--pre-launch', metavar='FILE', help='a shell script to be sourced before the command is launched')
+    job.add_argument('--post-launch', metavar='FILE', help='a shell script to be sourced after the command has ended')
+    resources = parser.add_argument_group('resources', 'One process, if none of these is given.')
+    for option, what in (
+        ('--nodes', 'nodes'),
+        ('--processes', 'processes on all nodes together'),
+        ('--processes-per-node', 'processes on each node'),
+        ('--cores-per-process', 'CPU cores of each process'),
+        ('--gpus-per-process', 'GPUs of each process'),
+    ):
+        resources.add_argument(option, metavar='N', type=int, help=what)
+    resources.add_argument('--memory', metavar='SIZE', type=memory, help='of the whole job: bytes, or such as 512M, 4G')
+    resources.add_argument('--exclusive', action='store_true', help='no other job may run on the nodes')
+    add_attributes(parser)
+
+
+def add_attributes(parser: argparse.ArgumentParser) -> None:
+    """Define the options that say how a job is to be run."""
+    attributes = parser.add_argument_group('attributes')
+    attributes.add_argument(
+        '--duration', metavar='TIME', type=walltime, help='the walltime: 90m, 1:30:00 (default: 10m)'
+    )
+    attributes.add_argument('--queue', help='the queue or partition')
+    attributes.add_argument('--account', help='the account or project to charge')
+    attributes.add_argument('--reservation', metavar='ID', help='a reservation in which the job is to run')
+    attributes.add_argument(
+        '--attribute',
+        metavar='K[=V]',
+        type=_attribute,
+        action='append',
+        help='an attribute for one executor, such as slurm.constraint=gpu',
+    )
+
+
+# --- types of values -------------------------------------------------------------------------------------------------
+
+
+def walltime(text: str) -> timedelta:
+    """Return a time that was given as a walltime."""
+    from psij import JobAttributes
+
+    try:
+        return JobAttributes.parse_walltime(text)
+    except ValueError as ex:
+        raise argparse.ArgumentTypeError(str(ex)) from ex
+
+
+def count(text: str) -> int:
+    """Return a positive number."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f'got {text!r}, expected a positive number')
+    return int(text)
+
+
+def memory(text: str) -> int:
+    """Return a number of bytes.
+
+    >>> memory('4096'), memory('1.5k'), memory('2 GiB')
+    (4096, 1536, 2147483648)
+    """
+    import re
+
+    match = re.fullmatch(r'(\d+(?:\.\d+)?)\s*(?:([kmgt])(?:i?b)?)?', text.strip(), re.IGNORECASE | re.ASCII)
+    if match is None:
+        raise argparse.ArgumentTypeError(f'{text!r} is no size; expected bytes, or a number with K, M, G or T')
+    number, unit = match.groups()
+    return int(float(number) * 1024 ** ' kmgt'.index((unit or ' ').lower()))
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition('=')
+    if not separator:
+        raise argparse.ArgumentTypeError(f'{text!r} has no value; expected NAME=VALUE')
+    return name, value
+
+
+def _attribute(text: str) -> tuple[str, object]:
+    name, separator, value = text.partition('=')
+    return name, value if separator else True
+
+
+# --- what becomes of them --------------------------------------------------------------------------------------------
+
+
+def executor(args: argparse.Namespace) -> JobExecutor:
+    """Return the executor that was chosen, and begin to log."""
+    start_logging(args.verbose)
+    return instance(args, args.executor)
+
+
+def instance(args: argparse.Namespace, name: str) -> JobExecutor:
+    """Return the executor with a name, with the details that were given."""
+    from psij import JobExecutor, JobExecutorConfig
+
+    given = args.work_directory is not None
+    config = JobExecutorConfig(work_directory=work_directory(args)) if given else None
+    return JobExecutor.get_instance(name, url=args.url, config=config)
+
+
+def work_directory(args: argparse.Namespace) -> Path:
+    """Return the directory for the files of jobs."""
+    from psij import JobExecutorConfig
+
+    return Path(args.work_directory or JobExecutorConfig.DEFAULT.work_directory)
+
+
+def lasting_executor(args: argparse.Namespace) -> JobExecutor:
+    """Return the executor that was chosen, for jobs that several programs look at, one after the other.
+
+    It does not remove the files of jobs that have ended, which are all that tells later how they did.
+    """
+    chosen = executor(args)
+    if hasattr(chosen.config, 'keep_files'):  # only executors for batch schedulers have such files
+        chosen.config.keep_files = True
+    return chosen
+
+
+def start_logging(verbose: int) -> None:
+    """Let the library tell on the standard error what it does, or only what goes wrong."""
+    import logging
+
+    handler = logging.StreamHandler()
+    logger = logging.getLogger('psij')
+    if verbose:
+        handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(name)s: %(message)s'))
+        logger.setLevel(logging.INFO if verbose == 1 else logging.DEBUG)
+    else:
+        handler.setFormatter(logging.Formatter('psij: %(message)s'))
+    logger.addHandler(handler)
+
+
+def spec(args: argparse.Namespace, command: list[str]) -> JobSpec:
+    """Return the specification that the options describe."""
+    from psij import JobSpec, ResourceSpecV1
+
+    resources = {
+        'node_count': args.nodes,
+        'process_count': args.processes,
+        'processes_per_node': args.processes_per_node,
+        'cpu_cores_per_process': args.cores_per_process,
+        'gpu_cores_per_process': args.gpus_per_process,
+        'memory': args.memory,
+    }
+    given = args.exclusive or any(value is not None for value in resources.values())
+    return JobSpec(
+        executable=command[0],
+        arguments=command[1:],
+        directory=_absolute(args.directory),
+        name=args.name,
+        inherit_environment=args.inherit_environment,
+        environment=dict(args.env) if args.env else None,
+        stdin_path=_absolute(args.stdin),
+        stdout_path=_absolute(args.stdout),
+        stderr_path=_absolute(args.stderr),
+        resources=ResourceSpecV1(exclusive_node_use=args.exclusive, **resources) if given else None,
+        attributes=attributes(args),
+        pre_launch=_absolute(args.pre_launch),
+        post_launch=_absolute(args.post_launch),
+        launcher=args.launcher,
+    )
+
+
+def attributes(args: argparse.Namespace) -> JobAttributes:
+    """Return the attributes that the options describe."""
+    from psij import JobAttributes
+
+    result = JobAttributes(queue_name=args.queue, account=args.account, reservation_id=args.reservation)
+    if args.duration is not None:
+        result.duration = args.duration
+    for name, value in args.attribute or ():
+        result.set_custom_attribute(name, value)
+    return result
+
+
+def _absolute(path: Optional[str]) -> Optional[str]:
+    return None if path is None else os.path.abspath(path)

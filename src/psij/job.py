@@ -141,6 +141,7 @@ class Job:
         with _lock:
             steps = path(self._status, status)
             if steps:
+                self._log(steps)
                 self._status = steps[-1]
                 if self._cv is not None:
                     self._cv.notify_all()
@@ -150,6 +151,13 @@ class Job:
                         self._ticket = _callbacks.put(self, step)
         if not steps:
             logger.debug('Job %s is not behind %s: ignored', self._id, status)
+
+    def _log(self, steps: Sequence[JobStatus]) -> None:
+        """Log new states; this is done under the lock, or lines could be out of order, or lost when a program ends."""
+        for step in steps:
+            # not the message, which may repeat what the job has printed
+            ending = f' with exit code {step.exit_code}' if step.exit_code else ''
+            logger.info('Job %s (%s): %s%s', self._id, self._native_id, step.state, ending)
 
     def _annotate(self, message: Optional[str], metadata: Optional[dict[str, object]]) -> None:
         """Replace what the present status says besides the state, such as why a job is waiting; nobody is told."""

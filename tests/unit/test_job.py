@@ -150,13 +150,19 @@ def test_the_first_final_state_stays(first: JobState, second: JobState) -> None:
     assert job.status is status
 
 
-def test_what_is_ignored_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_states_are_logged_and_what_is_ignored(caplog: pytest.LogCaptureFixture) -> None:
     job = Job()
+    job._native_id = 7
     with caplog.at_level(logging.DEBUG, 'psij.job'):
-        job.status = JobStatus(JobState.QUEUED)
-        assert not caplog.records
+        job.status = JobStatus(JobState.ACTIVE)
         job.status = JobStatus(JobState.NEW)
-    assert [(record.name, record.levelname) for record in caplog.records] == [('psij.job', 'DEBUG')]
+        job.status = JobStatus(JobState.FAILED, exit_code=3, message='secret')
+    info = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
+    assert info == [
+        f'Job {job.id} (7): {state}'
+        for state in ('QUEUED', 'STAGE_IN', 'ACTIVE', 'STAGE_OUT', 'CLEANUP', 'FAILED with exit code 3')
+    ]
+    assert [record.name for record in caplog.records if record.levelno == logging.DEBUG] == ['psij.job']
 
 
 def test_an_executor_may_say_more_about_a_state() -> None:

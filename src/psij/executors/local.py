@@ -165,6 +165,7 @@ class LocalJobExecutor(JobExecutor):
         self, job: Job, spec: JobSpec, launcher: Launcher, variables: Optional[Dict[str, str]], run: _Run
     ) -> int:
         script = run.write('.job', self._render(job, spec, launcher, run))
+        logger.debug('Job %s: its script is %s', job.id, script)
         if variables is not None:
             own = spec.environment or {}
             variables = {

@@ -58,7 +58,8 @@ class JobSpec:
     cleanup
         Files and directories inside the job's directory to remove after the stage out.
     cleanup_flags
-        The conditions under which they are removed. Files that do not exist are no error.
+        The conditions under which they are removed; without any of the flags ``ON_...`` they never are. Files that do
+        not exist are no error.
 
     Raises
     ------

@@ -44,8 +44,9 @@ def staging_context(spec: JobSpec, submit_directory: Path) -> Dict[str, object]:
         'stage_in': _distinct('stage_in', stage_in, directory),
         'stage_out': _distinct('stage_out', stage_out, directory),
         'cleanup': [_inside(str(path), directory) for path in _ordered(spec.cleanup)],
-        # as with StageOut: no condition at all means any outcome
-        'cleanup_flags': (spec.cleanup_flags & StageOutFlags.ALWAYS or StageOutFlags.ALWAYS).value,
+        # Unlike with StageOut, no condition at all means never: it was never more in the existing package, and what is
+        # not removed can still be.
+        'cleanup_flags': (spec.cleanup_flags & StageOutFlags.ALWAYS).value,
     }
 
 

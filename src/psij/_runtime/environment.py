@@ -8,7 +8,10 @@ environment.
 
 from __future__ import annotations
 
-from typing import List, Mapping, Sequence
+import os
+import re
+import shlex
+from typing import Container, List, Mapping, Optional, Sequence
 
 from psij.job_spec import JobSpec
 
@@ -33,6 +36,29 @@ def is_shell_variable(name: str) -> bool:
 def for_shell(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that can be given to a job by way of a shell."""
     return {name: value for name, value in environment.items() if not is_shell_variable(name)}
+
+
+def exports(prefix: str, of_the_job: Container[str], variables: Optional[Mapping[str, str]] = None) -> str:
+    """Return commands that give a job the environment of this program, where the scheduler passes none on.
+
+    Parameters
+    ----------
+    prefix, of_the_job
+        The beginning of the names, and the names, of variables that the scheduler sets for each job: what this program
+        has there tells in which job it runs itself.
+    variables
+        The environment of this program.
+
+    Examples
+    --------
+    >>> exports('PBS_', {'HOME'}, {'A': "it's", 'PBS_JOBID': '1.x', 'HOME': '/root', 'BASH_ENV': 'x', 'a-b': ''})
+    'export A=\\'it\\'"\\'"\\'s\\''
+    """
+    return '\n'.join(
+        f'export {name}={shlex.quote(value)}'
+        for name, value in for_shell(os.environ if variables is None else variables).items()
+        if re.fullmatch(r'[A-Za-z_]\w*', name, re.ASCII) and not name.startswith(prefix) and name not in of_the_job
+    )
 
 
 def through_shell(command: Sequence[str], spec: JobSpec) -> List[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import stat
 import time
 from pathlib import Path
-from typing import Iterable, Optional, Union
+from typing import Iterable, Optional, Set, Tuple, Union
 
 from psij._log import lazy_logger
 from psij.exceptions import SubmitException
@@ -106,17 +107,32 @@ def follow(followed: Path, follower: Path) -> None:
     try:
         os.close(os.open(followed, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         os.link(followed, follower)
+        _following.add((os.getpid(), followed, follower))
     except OSError as ex:
         logger.debug('Cannot mark a job as followed: %s', ex)
 
 
 def is_last_follower(followed: Path, follower: Path) -> bool:
     """Take the mark back; tell whether nobody else follows the job."""
+    _following.discard((os.getpid(), followed, follower))
     remove([follower])
     try:
         return os.stat(followed).st_nlink == 1
     except OSError:
         return True
+
+
+_following: Set[Tuple[int, Path, Path]] = set()  # with the process: a forked child leaves alone what its parent follows
+
+
+def _end_following() -> None:
+    """Take all marks back when a program ends before its jobs, so that others can be the last."""
+    for pid, followed, follower in list(_following):
+        if pid == os.getpid() and is_last_follower(followed, follower):
+            remove([followed])
+
+
+atexit.register(_end_following)
 
 
 _LEFT_OVER_AGE = 30 * 86400.0  # seconds

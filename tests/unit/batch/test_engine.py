@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Callable, List
@@ -532,6 +534,21 @@ def test_who_sees_the_end_first_leaves_the_files_to_those_who_follow(executor: T
     seen = [final(each) for each in (job, *followers)]
     assert [(status.exit_code, status.message) for status in seen] == [(6, 'no luck')] * 3
     assert executor.files() == []
+
+
+def test_program_that_ends_does_not_follow_any_more(executor: ToyExecutor, tmp_path: Path) -> None:
+    """Such as ``psij status``; the submitting program must not keep the files for it."""
+    job = submitted(executor)
+    program = (
+        'import sys; from pathlib import Path; from psij import Job; from unit.batch.toy import ToyExecutor\n'
+        'jobs = [Job(), Job()]\n'
+        'for job in jobs: ToyExecutor(Path(sys.argv[1])).attach(job, "1")\n'
+        'print(len(list(Path(sys.argv[1]).rglob("*.followed"))))'
+    )
+    command = [sys.executable, '-c', program, str(tmp_path / 'work')]
+    tests = Path(__file__).parents[2]
+    assert subprocess.check_output(command, cwd=tests, text=True) == '3\n'
+    assert executor.files() == [f'{job.id}.job']
 
 
 @pytest.mark.usefixtures('no_grace')

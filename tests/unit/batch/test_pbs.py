@@ -802,6 +802,13 @@ def test_the_environment_is_inherited_by_the_script(
     assert not {'PBS_O_HOST', 'PSIJ_NODEFILE'} & variables.keys()
 
 
+def test_a_script_to_look_at_can_leave_it_out(either: GenericPBSJobExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('TOKEN', 'my password')
+    job = Job(JobSpec('/bin/true'))
+    assert "export TOKEN='my password'" in either.render_submit_script(job)
+    assert 'password' not in either.render_submit_script(job, environment=False)
+
+
 def test_or_it_is_not(either: GenericPBSJobExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('FLAVOUR', 'sweet')
     variables = variables_of_a_job(either, tmp_path, inherit_environment=False, environment={'A': '1'})

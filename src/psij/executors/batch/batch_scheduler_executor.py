@@ -407,7 +407,7 @@ class BatchSchedulerExecutor(JobExecutor):
         for report in progress.submitted():
             self._on_report(job, report)
 
-    def render_submit_script(self, job: Job) -> str:
+    def render_submit_script(self, job: Job, environment: bool = True) -> str:
         """Return the submit script that :meth:`submit` would write for a job, without submitting it.
 
         This needs no scheduler. The port and the secrets for the reports of the script, which are made for each
@@ -417,6 +417,9 @@ class BatchSchedulerExecutor(JobExecutor):
         ----------
         job
             A job that was not submitted.
+        environment
+            Whether to show what the job inherits from the environment of this program, which may hold secrets. It is
+            part of the script where the scheduler does not pass it on.
 
         Raises
         ------
@@ -426,8 +429,12 @@ class BatchSchedulerExecutor(JobExecutor):
         spec = self._check_job(job)
         self._release_job(job)
         self._check_spec(job, spec)
+        context = self._create_script_context(job)
+        psij = context.get('psij')
+        if not environment and isinstance(psij, dict) and psij.get('inherited'):
+            psij['inherited'] = '# (not shown)'
         text = io.StringIO()
-        self.generate_submit_script(job, self._create_script_context(job), text)
+        self.generate_submit_script(job, context, text)
         return text.getvalue()
 
     def _create_script_context(self, job: Job) -> Dict[str, object]:
@@ -447,6 +454,7 @@ class BatchSchedulerExecutor(JobExecutor):
         text = io.StringIO()
         self.generate_submit_script(job, self._create_script_context(job), text)
         path = self._file(f'{job.id}.job')
+        logger.debug('Job %s: its script is %s', job.id, path)
         try:
             return job_files.write_private(path, text.getvalue())
         except OSError as ex:
@@ -814,7 +822,6 @@ class BatchSchedulerExecutor(JobExecutor):
         self._remove_files(job)
         if record is not None and not self._failed_to_stage_in(job, record):
             super()._set_job_status(job, JobStatus(JobState.ACTIVE))
-        logger.info('Job %s (%s): %s', job.id, job.native_id, status.state)
         super()._set_job_status(job, status)
         job._executor_state = None
 

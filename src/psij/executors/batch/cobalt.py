@@ -7,7 +7,6 @@ the job, which is kept in the work directory.
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from datetime import timedelta
@@ -15,8 +14,9 @@ from pathlib import Path
 from typing import Collection, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from psij._log import lazy_logger
-from psij._runtime import environment, job_files
+from psij._runtime import job_files
 from psij._runtime.command import CommandResult
+from psij._runtime.environment import exports
 from psij._runtime.script_context import native_attributes
 from psij.exceptions import InvalidJobException, SubmitException
 from psij.executors.batch._templated_executor import TemplatedBatchExecutor, job_name, one_line
@@ -114,7 +114,7 @@ class CobaltJobExecutor(TemplatedBatchExecutor):
             resources = _resources(spec)
             psij['node_count'] = resources.computed_node_count
             psij['processes_per_node'] = resources.computed_processes_per_node
-            psij['inherited'] = _inherited() if spec.inherit_environment else []
+            psij['inherited'] = exports('COBALT_', _SET_BY_COBALT) if spec.inherit_environment else ''
         return context
 
     def get_submit_command(self, job: Job, submit_file_path: Path) -> List[str]:  # noqa: D102
@@ -313,17 +313,6 @@ def minutes(duration: timedelta) -> str:
     ('61', '1')
     """
     return str(max(1, -(-duration // timedelta(minutes=1))))
-
-
-def _inherited() -> List[Dict[str, str]]:
-    """Return the variables of this program that a job inherits, since Cobalt itself passes none on."""
-    return [
-        {'name': name, 'value': value}
-        for name, value in sorted(environment.for_shell(os.environ).items())
-        if re.fullmatch(r'[A-Za-z_]\w*', name, re.ASCII)
-        and name not in _SET_BY_COBALT
-        and not name.startswith('COBALT_')
-    ]
 
 
 # --- what the commands print -----------------------------------------------------------------------------------------

@@ -6,15 +6,13 @@ of jobs is not.
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
 from datetime import timedelta
 from pathlib import Path
 from typing import Collection, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from psij._runtime.command import CommandResult
-from psij._runtime.environment import is_shell_variable
+from psij._runtime.environment import exports
 from psij._runtime.script_context import native_attributes
 from psij.exceptions import InvalidJobException, SubmitException
 from psij.executors.batch import _pbs_status
@@ -116,7 +114,7 @@ class GenericPBSJobExecutor(TemplatedBatchExecutor):
         context = super()._create_script_context(job)
         psij = context['psij']
         if isinstance(psij, dict) and job.spec is not None:
-            psij['inherited'] = exports() if job.spec.inherit_environment else ''
+            psij['inherited'] = exports('PBS_', _OF_THE_JOB) if job.spec.inherit_environment else ''
         return context
 
     # --- commands ------------------------------------------------------------------------------------------------
@@ -280,26 +278,6 @@ def custom_options(scheduler: str, spec: JobSpec, prefix: str) -> Iterator[str]:
         if not re.fullmatch(r'[A-Za-z-][\w.-]*', key, re.ASCII):
             raise InvalidJobException(f'Invalid {field}: expected an option of qsub of {scheduler} after the dot.')
         yield f'-{key}' if value is None else option(scheduler, key, field, value)
-
-
-def exports(environment: Optional[Dict[str, str]] = None) -> str:
-    """Return commands that give a job the environment of this program.
-
-    Variables that say where and in which job this program runs are left out, and so are those that a shell cannot set
-    or would obey.
-
-    >>> exports({'A': "it's", 'PBS_JOBID': '1.x', 'BASH_ENV': 'x', 'a-b': ''})
-    'export A=\\'it\\'"\\'"\\'s\\''
-    """
-    names = os.environ if environment is None else environment
-    return '\n'.join(
-        f'export {name}={shlex.quote(value)}'
-        for name, value in names.items()
-        if re.fullmatch(r'[A-Za-z_]\w*', name, re.ASCII)
-        and not name.startswith('PBS_')
-        and name not in _OF_THE_JOB
-        and not is_shell_variable(name)
-    )
 
 
 def per_node(resources: ResourceSpecV1) -> Tuple[int, int]:

@@ -416,3 +416,12 @@ def _descriptor_module(file: str) -> Optional[ModuleType]:
 
 executors = Registry('executor', _builtins.executors)
 launchers = Registry('launcher', _builtins.launchers)
+
+
+def _after_fork_in_child() -> None:
+    """Make new locks: those that other threads held would never be released, since the child has no other threads."""
+    global _lock, _loading
+    _lock, _loading = threading.RLock(), threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pickle
+import signal
 import sys
 import threading
 import zipfile
@@ -404,6 +406,27 @@ def test_one_class_whichever_threads_ask(site: Site) -> None:
         thread.join(30)
     assert len(classes) == 8
     assert len(set(classes)) == 1
+
+
+@pytest.mark.filterwarnings('ignore:.*multi-threaded.*fork:DeprecationWarning')
+def test_a_fork_while_another_thread_looks_for_plugins(site: Site) -> None:
+    locked, forked = threading.Event(), threading.Event()
+
+    def look() -> None:
+        with _plugins._lock, _plugins._loading:
+            locked.set()
+            forked.wait()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    locked.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        os._exit(7 if _plugins.executors.plugins() else 1)
+    forked.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 def test_a_descriptor_file_may_ask_for_plugins(site: Site) -> None:

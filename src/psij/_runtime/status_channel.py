@@ -160,3 +160,24 @@ class StatusChannel:
 
 
 _NOBODY: tuple[Optional[Secret], Optional[Receiver]] = (None, None)
+
+
+_shared: Optional[StatusChannel] = None
+_shared_lock = threading.Lock()
+
+
+def shared_channel() -> StatusChannel:
+    """Return the channel for scripts that run on other machines, one for all executors of this program."""
+    global _shared
+    with _shared_lock:
+        if _shared is None:
+            _shared = StatusChannel(EventLoop('psij-status'), '')
+        return _shared
+
+
+def _after_fork_in_child() -> None:
+    global _shared, _shared_lock
+    _shared, _shared_lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

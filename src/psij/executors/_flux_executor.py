@@ -15,10 +15,9 @@ from typing import Callable, Dict, List, Mapping, Optional, TypeVar
 
 from psij._log import lazy_logger
 from psij._runtime import environment as job_environment
-from psij._runtime.event_loop import EventLoop
 from psij._runtime.script_context import own_addresses
 from psij._runtime.staging import staging_context
-from psij._runtime.status_channel import Report, Secret, StatusChannel
+from psij._runtime.status_channel import Report, Secret, StatusChannel, shared_channel
 from psij.exceptions import InvalidJobException, SubmitException
 from psij.executors._flux_events import Event, History, native_id
 from psij.executors._flux_jobspec import LAUNCHER, Request, check, inherited, is_text, process_request, script_request
@@ -276,7 +275,7 @@ class _Run(Listener):
         """Accept reports of the script, and return what it needs to send them."""
         self._is_staged = True
         secret = Secret()
-        channel = _channel()
+        channel = shared_channel()
         port = channel.register(self._job.id, secret, self._on_report)
         if port is not None:
             self._channel = channel
@@ -344,24 +343,3 @@ class _Run(Listener):
 
     def _set(self, status: JobStatus) -> None:
         self._executor._set_job_status(self._job, status)
-
-
-_status_channel: Optional[StatusChannel] = None
-_status_lock = threading.Lock()
-
-
-def _channel() -> StatusChannel:
-    """Return the channel for reports of scripts, one for all Flux executors of this program."""
-    global _status_channel
-    with _status_lock:
-        if _status_channel is None:
-            _status_channel = StatusChannel(EventLoop('psij-status'), '')
-        return _status_channel
-
-
-def _after_fork_in_child() -> None:
-    global _status_channel, _status_lock
-    _status_channel, _status_lock = None, threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -10,7 +10,7 @@ from typing import Callable, Dict, List, Optional
 from psij._runtime import job_files
 from psij._runtime.event_loop import EventLoop, Timer
 from psij._runtime.script_context import own_addresses
-from psij._runtime.status_channel import Report, Secret, StatusChannel
+from psij._runtime.status_channel import Report, Secret, StatusChannel, shared_channel
 from psij.executors._rp_description import Ending, final_status
 from psij.job_state import JobState
 from psij.job_status import JobStatus
@@ -112,7 +112,7 @@ class Task:
     def open_channel(self) -> Dict[str, object]:
         """Accept reports of the script, and return what it needs to send them."""
         secret = Secret()
-        channel = _status_channel()
+        channel = shared_channel()
         port = channel.register(self.uid, secret, self._on_report)
         if port is not None:
             self._channel = channel
@@ -133,24 +133,3 @@ class Task:
 
 def _copy(status: JobStatus) -> JobStatus:
     return JobStatus(status.state, status.time, status.message, status.exit_code, dict(status.metadata or {}))
-
-
-_channel: Optional[StatusChannel] = None
-_channel_lock = threading.Lock()
-
-
-def _status_channel() -> StatusChannel:
-    """Return the channel for reports of scripts, one for all tasks of this program."""
-    global _channel
-    with _channel_lock:
-        if _channel is None:
-            _channel = StatusChannel(loop, '')
-        return _channel
-
-
-def _after_fork_in_child() -> None:
-    global _channel, _channel_lock
-    _channel, _channel_lock = None, threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

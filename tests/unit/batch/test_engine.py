@@ -12,7 +12,7 @@ from typing import Callable, List
 import pytest
 
 from psij import InvalidJobException, Job, JobSpec, JobState, JobStatus, StageIn, SubmitException
-from psij._runtime import job_files
+from psij._runtime import job_files, status_channel
 from psij.executors.batch import batch_scheduler_executor as engine
 
 from .toy import ToyExecutor, result, send, submitted, token
@@ -555,7 +555,7 @@ def test_program_that_ends_does_not_follow_any_more(executor: ToyExecutor, tmp_p
 def test_submitter_who_gets_no_reports_is_left_the_files(
     executor: ToyExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine._channel(), 'register', lambda *_: None)
+    monkeypatch.setattr(status_channel.shared_channel(), 'register', lambda *_: None)
     job = submitted(executor)
     other, follower = ToyExecutor(tmp_path / 'work'), Job()
     other.attach(follower, '1')

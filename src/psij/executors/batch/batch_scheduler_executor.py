@@ -21,10 +21,9 @@ from typing import IO, Collection, Dict, Iterable, List, Optional, Set, Tuple
 from psij._log import lazy_logger
 from psij._runtime import job_files
 from psij._runtime.command import CommandResult, client_environment, run
-from psij._runtime.event_loop import EventLoop
 from psij._runtime.outcome import ExitRecord, final_status, lost_status, parse_exit_record
 from psij._runtime.script_context import Reporting, custom_attributes, own_addresses, script_context
-from psij._runtime.status_channel import Report, Secret, StatusChannel
+from psij._runtime.status_channel import Report, Secret, shared_channel
 from psij.exceptions import InvalidJobException, SubmitException
 from psij.executors.batch._queue_poller import NoAnswer, QueuePoller, chunks
 from psij.executors.batch.template_function_library import ALL as FUNCTION_LIBRARY
@@ -392,7 +391,7 @@ class BatchSchedulerExecutor(JobExecutor):
             self._clean_up_once()
             native_id = self._submit(job, self._write_script(job, progress))
         except BaseException:
-            _channel().unregister(job.id)
+            shared_channel().unregister(job.id)
             job_files.remove([self._file(f'{job.id}.job')])
             job._executor_state = None
             self._release_job(job)
@@ -444,7 +443,7 @@ class BatchSchedulerExecutor(JobExecutor):
         reporting, attempt = Reporting(), '0'
         if isinstance(progress, _Progress):
             attempt = progress.attempt
-            port = _channel().register(job.id, progress.secret, lambda report: self._on_report(job, report))
+            port = shared_channel().register(job.id, progress.secret, lambda report: self._on_report(job, report))
             if port is not None:
                 progress.can_report = True
                 reporting = Reporting(own_addresses(), port, progress.secret.tokens())
@@ -817,7 +816,7 @@ class BatchSchedulerExecutor(JobExecutor):
             status = final_status(verdict, record, output, cancelled)
         status.metadata = {'native_id': job.native_id, **(status.metadata or {})}
         self._read_aux_files(job, status)
-        _channel().unregister(job.id)
+        shared_channel().unregister(job.id)
         self._queue_poll_thread.unregister_job(job)
         self._remove_files(job)
         if record is not None and not self._failed_to_stage_in(job, record):
@@ -934,24 +933,3 @@ def _attrs_to_mustache(job: Job) -> Dict[str, object]:
 def _copy(status: JobStatus) -> JobStatus:
     """Return a status for one job of what the scheduler said about several."""
     return JobStatus(status.state, message=status.message, exit_code=status.exit_code, metadata=status.metadata)
-
-
-_status_channel: Optional[StatusChannel] = None
-_status_lock = threading.Lock()
-
-
-def _channel() -> StatusChannel:
-    """Return the channel for reports of scripts, one for all batch executors of this program."""
-    global _status_channel
-    with _status_lock:
-        if _status_channel is None:
-            _status_channel = StatusChannel(EventLoop('psij-status'), '')
-        return _status_channel
-
-
-def _after_fork_in_child() -> None:
-    global _status_channel, _status_lock
-    _status_channel, _status_lock = None, threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

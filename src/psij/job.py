@@ -119,7 +119,7 @@ class Job:
 
     @property
     def id(self) -> str:
-        """The ID of this object: a random UUID, which has nothing to do with the backend's :attr:`native_id`."""
+        """The ID of this object, a random UUID, which has nothing to do with the backend's :attr:`native_id`."""
         return self._id
 
     @property

@@ -98,7 +98,7 @@ class JobAttributes:
 
     @property
     def project_name(self) -> Optional[str]:
-        """Deprecated: the same as :attr:`account`."""
+        """Deprecated, and the same as :attr:`account`."""
         return self.account
 
     @project_name.setter

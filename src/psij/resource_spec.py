@@ -153,12 +153,12 @@ class ResourceSpecV1(ResourceSpec):
 
     @property
     def version(self) -> int:
-        """The version of this class of specifications: 1."""
+        """The version of this class of specifications, which is 1."""
         return 1
 
     @property
     def computed_node_count(self) -> int:
-        """The number of nodes: as given, else computed from the two other counts, else 1."""
+        """The number of nodes, as given, else computed from the two other counts, else 1."""
         if self.node_count is not None:
             return self.node_count
         if self.process_count is not None and self.processes_per_node is not None:
@@ -167,14 +167,14 @@ class ResourceSpecV1(ResourceSpec):
 
     @property
     def computed_process_count(self) -> int:
-        """The number of processes: as given, else nodes times processes per node, each 1 if not given."""
+        """The number of processes, as given, else nodes times processes per node, each 1 if not given."""
         if self.process_count is not None:
             return self.process_count
         return (self.node_count or 1) * (self.processes_per_node or 1)
 
     @property
     def computed_processes_per_node(self) -> int:
-        """The number of processes on each node: as given, else processes divided by nodes."""
+        """The number of processes on each node, as given, else processes divided by nodes."""
         if self.processes_per_node is not None:
             return self.processes_per_node
         return self.computed_process_count // self.computed_node_count

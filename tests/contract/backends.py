@@ -95,7 +95,7 @@ def fake(scheduler: str, **knobs: object) -> Callable[[], Environment]:
     @contextlib.contextmanager
     def start() -> Iterator[Mapping[str, str]]:
         with tempfile.TemporaryDirectory(prefix=f'fake-{scheduler}-') as directory:
-            cluster = FakeCluster(Path(directory) / 'c', scheduler, slots=64)
+            cluster = FakeCluster(Path(directory) / 'c', scheduler, slots=64, kill_grace=2)
             for name, value in knobs.items():
                 cluster.set(name, value)
             try:

@@ -1,0 +1,40 @@
+"""What the script of a batch job does when signals come at bad moments; a real bash runs it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from psij import JobSpec
+
+from .toy import ToyExecutor, submitted
+
+
+def run(executor: ToyExecutor, spec: JobSpec, line: str, instead: str) -> str:
+    """Run the script of a job, in which one line has been replaced, and return the exit code file."""
+    text = executor.script(submitted(executor, spec))
+    assert text.count(line) == 1
+    subprocess.run(['/bin/bash', '-c', text.replace(line, instead)], check=False)
+    return (executor.work_directory / '1.ec').read_text()
+
+
+@pytest.fixture
+def executor(tmp_path: Path) -> ToyExecutor:
+    return ToyExecutor(tmp_path / 'work')
+
+
+def test_nothing_is_started_after_the_signal_to_end(executor: ToyExecutor, tmp_path: Path) -> None:
+    """It would never get the signal, and run until the scheduler loses patience."""
+    report = '_psij_update_status ACTIVE\n'
+    spec = JobSpec('/bin/touch', [str(tmp_path / 'ran')])
+    assert run(executor, spec, report, '{ ' + report + 'kill -TERM $$; }\n') == '143\nTERM\n'
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_signal_that_comes_after_what_it_has_ended(executor: ToyExecutor) -> None:
+    """Schedulers send it to all processes of a job, but not at the same moment."""
+    result = '    _PSIJ_JOB_EC=$?\n'
+    spec = JobSpec('/bin/sh', ['-c', 'exit 1'])
+    assert run(executor, spec, result, result + '( sleep 0.05; kill -TERM $$ ) &\n') == '1\nTERM\n'

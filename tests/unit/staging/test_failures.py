@@ -278,3 +278,17 @@ def test_target_of_somebody_else(user_site: Site, other_file_system: Path, mode:
     assert done.code == 121
     assert 'Operation not permitted' in done.output
     assert tree(user_site.submit, other_file_system) == before
+
+
+@pytest.mark.parametrize(
+    ('words', 'said'),
+    [
+        ("'' ''", ''),
+        ('file localhost:80', ''),
+        ('ftp localhost', 'ftp staging is not supported\n'),
+        ("'' elsewhere", 'The host can only be localhost, not "elsewhere"\n'),
+    ],
+)
+def test_locations_in_templates_of_others(site: Site, words: str, said: str) -> None:
+    done = site.stage(f'_psij_check_remote {words}')
+    assert (done.code, done.output) == (121 if said else 0, said)

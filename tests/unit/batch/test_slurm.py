@@ -380,6 +380,15 @@ def test_golden_scripts(executor: SlurmJobExecutor, name: str, request: pytest.F
     assert script == golden.read_text()
 
 
+def test_subclass_in_another_module_has_the_same_template(executor: SlurmJobExecutor, tmp_path: Path) -> None:
+    class OurSlurm(SlurmJobExecutor):
+        """One that a site has adapted."""
+
+    job = Job(JobSpec('/bin/date'))
+    config = SlurmExecutorConfig(work_directory=executor.config.work_directory)
+    assert OurSlurm(config=config).render_submit_script(job) == executor.render_submit_script(job)
+
+
 def start_script(executor: SlurmJobExecutor, spec: JobSpec, directory: Path) -> subprocess.Popen[bytes]:
     """Start the script of a job as the scheduler would."""
     executor.work_directory.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ class TemplatedBatchExecutor(BatchSchedulerExecutor):
     """
 
     template: str
-    """The file name of the template, in the directory ``templates`` next to the module of the class, or its path."""
+    """The file name of the template, in the directory ``templates`` next to the module that says so, or its path."""
 
     config_class = BatchSchedulerExecutorConfig
     """The configuration that is used if none is given."""
@@ -47,7 +47,8 @@ class TemplatedBatchExecutor(BatchSchedulerExecutor):
         self.generator = generator or TemplatedScriptGenerator(self.config, self._template_path())
 
     def _template_path(self) -> Path:
-        module = sys.modules[type(self).__module__]
+        owner = next(cls for cls in type(self).__mro__ if 'template' in vars(cls))  # not a subclass in another place
+        module = sys.modules[owner.__module__]
         return Path(str(module.__file__)).parent / 'templates' / self.template
 
     def directives(self, job: Job, spec: JobSpec) -> Iterable[str]:

@@ -12,6 +12,7 @@ import os
 import re
 from datetime import timedelta
 
+from psij._log import lazy_logger
 from psij.exceptions import InvalidEnvironmentError, InvalidJobException
 from psij.job_attributes import JobAttributes, as_duration
 from psij.resource_spec import COUNTS, FIELDS, ResourceSpec, ResourceSpecV1
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from psij.job_spec import JobSpec
+
+logger = lazy_logger(__name__)
 
 _PATHS = ('directory', 'stdin_path', 'stdout_path', 'stderr_path', 'pre_launch', 'post_launch')
 _VARIABLE = re.compile('[A-Za-z_][A-Za-z0-9_]*')
@@ -59,6 +62,26 @@ def check_spec(spec: JobSpec) -> None:
         _check_staging(spec)
     if not isinstance(spec.cleanup_flags, StageOutFlags):
         _refuse('cleanup_flags', spec.cleanup_flags, 'StageOutFlags')
+    for part in (spec, spec.resources, spec.attributes):
+        if part is not None and vars(part):
+            _warn_of_unknown(part)
+
+
+_warned: set[tuple[type, str]] = set()
+
+
+def _warn_of_unknown(part: object) -> None:
+    """Warn, once, of attributes that mean nothing; programs may keep data of their own there, so none is refused."""
+    import difflib
+
+    cls = type(part)
+    for name in vars(part):
+        if not name.startswith('_') and (cls, name) not in _warned:
+            _warned.add((cls, name))
+            known = [other for other in dir(cls) if not other.startswith('_')]
+            near = difflib.get_close_matches(name, known, 1) or [other for other in known if name in other]
+            hint = f'; did you mean {near[0]!r}?' if near else ''
+            logger.warning('%s has no attribute %r, so it is ignored%s', cls.__name__, name, hint)
 
 
 def _refuse(field: str, value: object, expected: str) -> NoReturn:

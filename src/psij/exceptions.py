@@ -50,7 +50,7 @@ class InvalidEnvironmentError(InvalidJobException, TypeError):
 
 
 class SubmitException(Exception):
-    """A submission failed for a reason that is independent of the job.
+    """A submission failed: the scheduler refused the job, or something around it went wrong.
 
     Parameters
     ----------

@@ -298,7 +298,7 @@ def _to_duration(name: str, value: object) -> Any:
 
 def _to_resources(tree: object) -> ResourceSpec:
     values = dict(_dict('resources', tree))
-    version = values.pop('__version', None)
+    version = values.pop('__version', 1)  # people leave it out
     if version != 1:
         raise ValueError(f'resources.__version: expected 1, got {version!r}')
     for key, value in values.items():

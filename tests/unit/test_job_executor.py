@@ -132,7 +132,7 @@ def test_one_specification_for_two_jobs() -> None:
         (Job(JobSpec()), '^Invalid executable: got None'),
         (_job(environment={'A B': 'x'}), '^Invalid environment: '),
     ],
-    ids=repr,
+    ids=['none', 'type', 'executable', 'environment'],
 )
 def test_a_job_that_is_refused_stays_as_it_was(job: Job, message: str) -> None:
     with pytest.raises(InvalidJobException, match=message):

@@ -173,7 +173,7 @@ def test_an_environment_that_is_no_dictionary() -> None:
         {'cleanup': {'a', 5}},
         {'cleanup_flags': 14},
     ],
-    ids=str,
+    ids=''.join,
 )
 def test_wrong_types_are_refused_at_once(wrong: dict[str, Any]) -> None:
     """Every element of a collection is looked at, and the message names the argument."""

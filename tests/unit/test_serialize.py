@@ -321,7 +321,7 @@ def test_what_cannot_be_written(spec: JobSpec, message: str) -> None:
         ('{"inherit_environment": null}', 'inherit_environment: expected true or false, got None'),
         ('{"environment": ["A"]}', "environment: expected an object, got ['A']"),
         ('{"environment": {"A": 1.5}}', "environment['A']: expected a string or a number, got 1.5"),
-        ('{"resources": {}}', 'resources.__version: expected 1, got None'),
+        ('{"resources": {"__version": null}}', 'resources.__version: expected 1, got None'),
         ('{"resources": {"__version": 2}}', 'resources.__version: expected 1, got 2'),
         ('{"resources": {"__version": 1, "nodes": 2}}', 'Unexpected key "nodes" in resources'),
         (
@@ -375,6 +375,7 @@ def test_null_is_the_default() -> None:
     names = [name for name in FULL_TREE if name not in ('inherit_environment', 'attributes')]
     assert JSON.loads(json.dumps(dict.fromkeys(names))) == JobSpec()
     assert JSON.loads('{"resources": {"__version": 1, "node_count": null}}').resources == ResourceSpecV1()
+    assert JSON.loads('{"resources": {"node_count": 2}}').resources == ResourceSpecV1(node_count=2)
 
 
 OLD_TREE = {

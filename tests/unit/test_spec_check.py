@@ -22,6 +22,7 @@ from psij import (
     StageOut,
     StageOutFlags,
     StagingMode,
+    _spec_check,
 )
 from psij._spec_check import check_spec
 
@@ -266,3 +267,22 @@ def test_what_the_kernel_accepts_is_accepted(arguments: list[str], environment: 
     spec = _spec(arguments=list(arguments), environment=environment)
     check_spec(spec)
     assert (spec.arguments, spec.environment) == (arguments, environment)
+
+
+def test_attributes_that_mean_nothing_are_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs may keep data of their own in a specification, but a misspelt name must not go unnoticed."""
+    monkeypatch.setattr(_spec_check, '_warned', set())
+    for _ in range(2):
+        spec: Any = JobSpec('/bin/true', resources=ResourceSpecV1())
+        spec._own = 1
+        spec.stdout = 'x'
+        spec.attributes.queue = 'gpu'
+        spec.resources.zebra = 3
+        check_spec(spec)
+    assert [record.getMessage() for record in caplog.records] == [
+        "JobSpec has no attribute 'stdout', so it is ignored; did you mean 'stdout_path'?",
+        "ResourceSpecV1 has no attribute 'zebra', so it is ignored",
+        "JobAttributes has no attribute 'queue', so it is ignored; did you mean 'queue_name'?",
+    ]

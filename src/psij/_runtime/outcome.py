@@ -149,7 +149,9 @@ def lost_status(attached: bool) -> JobStatus:
     For a job that was not submitted through the library, the documented assumption is that it has completed.
     """
     if attached:
-        message = f'{LOST} It is assumed to have completed, because it was not submitted by this library.'
+        message = (
+            f'{LOST} It is assumed to have completed, because nothing tells either that this library has submitted it.'
+        )
         return JobStatus(JobState.COMPLETED, message=message, metadata={'assumed': True})
     return JobStatus(JobState.FAILED, message=LOST, metadata={'reason': 'lost'})
 

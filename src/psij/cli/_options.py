@@ -69,9 +69,9 @@ def add_native_ids(parser: argparse.ArgumentParser, timeout: Optional[str], mean
     parser.add_argument(
         '--timeout',
         metavar='TIME',
-        type=walltime,
+        type=waiting_time,
         default=timeout,
-        help=f'{meaning}, such as 30s, 10m or 1:30:00 (default: {timeout or "no limit"})',
+        help=f'{meaning}, such as 30 (seconds), 10m or 1:30:00 (default: {timeout or "no limit"})',
     )
 
 
@@ -136,6 +136,20 @@ def walltime(text: str) -> timedelta:
         return JobAttributes.parse_walltime(text)
     except ValueError as ex:
         raise argparse.ArgumentTypeError(str(ex)) from ex
+
+
+def waiting_time(text: str) -> timedelta:
+    """Return how long somebody is ready to wait: a number means seconds, as with other commands that wait.
+
+    >>> waiting_time('3'), waiting_time('1.5'), waiting_time('2m')
+    (datetime.timedelta(seconds=3), datetime.timedelta(seconds=1, microseconds=500000), datetime.timedelta(seconds=120))
+    """
+    from datetime import timedelta
+
+    try:
+        return timedelta(seconds=float(text))
+    except (ValueError, OverflowError):
+        return walltime(text)
 
 
 def count(text: str) -> int:

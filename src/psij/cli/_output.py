@@ -39,9 +39,14 @@ def describe(status: JobStatus) -> str:
     text = status.state.name
     if status.exit_code:  # that of a job which has completed is zero
         text += f', exit code {status.exit_code}'
-    if (status.metadata or {}).get('assumed'):
+    if is_assumed(status):
         text += ' (assumed)'
     return f'{text}: {one_line(status.message)}' if status.message else text
+
+
+def is_assumed(status: JobStatus) -> bool:
+    """Tell whether a status is only the assumption about a job of which there is no trace."""
+    return bool((status.metadata or {}).get('assumed'))
 
 
 def status_tree(job: Job, status: JobStatus) -> dict[str, object]:

@@ -13,6 +13,9 @@ from psij.cli._display import Lines
 from psij.cli._follower import Follower
 from psij.cli._output import one_line
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals after which nobody wants the jobs any more; a terminal that is closed sends the last one."""
+
 _LOOK_INTERVAL = 0.1  # seconds between two looks at what the jobs have written, and whether somebody wants to stop
 
 
@@ -38,6 +41,7 @@ class Session:
         self._followers: dict[Job, list[tuple[Follower, BinaryIO]]] = {}
         self._unfinished: set[Job] = set()  # those submitted whose end was not shown
         self._active: set[Job] = set()  # those of them that may write something
+        self._explained: dict[Job, str] = {}  # what was shown about jobs that wait
         self._interrupted = False
         self._changes: queue.SimpleQueue[tuple[Job, JobStatus]] = queue.SimpleQueue()
         executor.set_job_status_callback(lambda job, status: self._changes.put((job, status)))
@@ -54,7 +58,7 @@ class Session:
 
     def run(self) -> bool:
         """Submit the jobs and follow them to their end; tell whether the user has left before."""
-        handler = signal.signal(signal.SIGINT, self._on_interrupt)
+        handlers = {signum: signal.signal(signum, self._on_interrupt) for signum in _ENDING}
         try:
             self._submit()
             self._watch()
@@ -67,13 +71,15 @@ class Session:
                 job.wait()
             raise
         finally:
-            signal.signal(signal.SIGINT, handler)
+            for signum, handler in handlers.items():
+                signal.signal(signum, handler)
         return False
 
     def _on_interrupt(self, *_: object) -> None:
         """Take note of the first Ctrl-C; the second one comes as KeyboardInterrupt, whatever is being done."""
         self._interrupted = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for signum in _ENDING:
+            signal.signal(signum, signal.default_int_handler)
 
     def _submit(self) -> None:
         for job in self._numbers:
@@ -112,6 +118,8 @@ class Session:
         except queue.Empty:
             for job in self._active:
                 self._copy(job)
+            for job in self._unfinished - self._active:
+                self._explain(job)
             return
         if status.state is JobState.ACTIVE:
             self._active.add(job)
@@ -120,6 +128,13 @@ class Session:
             self._active.discard(job)
             self._unfinished.remove(job)
         self._shown.changed(self._numbers[job], job, status)
+
+    def _explain(self, job: Job) -> None:
+        """Show why a job waits; callbacks tell of new states only."""
+        message = job.status.message
+        if job.status.state is JobState.QUEUED and message and self._explained.get(job) != message:
+            self._explained[job] = message
+            self._shown.changed(self._numbers[job], job, job.status)
 
     def _copy(self, job: Job, last: bool = False) -> None:
         for follower, stream in self._followers.get(job, ()):

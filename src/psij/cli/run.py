@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 States are shown on the standard error. What a job writes goes to the standard
 output and error of psij if it runs on this machine (executor "local");
 otherwise it goes to files in the directory of the job, whose names are shown.
-Ctrl-C cancels the job; a second one leaves without waiting for that.
+Ctrl-C cancels the job, and so do SIGTERM and SIGHUP; a second one leaves
+without waiting for that.
 
 exit code: that of the job (128+n if signal n ended it, 1 if it failed without
            one, {_CANCELED} if it was canceled); with several copies that of the first
@@ -80,8 +81,9 @@ def run(args: argparse.Namespace) -> int:
         if pass_on:
             session.pass_on(unnamed)
         elif unnamed:
-            names = ' and '.join(os.path.abspath(getattr(args, stream)) for stream in unnamed)
-            session.remark = f'what the job writes goes to {names}{".N" if args.copies > 1 else ""}'
+            end = '.N' if args.copies > 1 else ''
+            names = ' and '.join(os.path.abspath(getattr(args, stream)) + end for stream in unnamed)
+            session.remark = f'what the job writes goes to {names}'
         left = session.run()
     return _CANCELED if left else next(filter(None, (_exit_code(job.status) for job in jobs)), 0)
 

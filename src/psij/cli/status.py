@@ -16,8 +16,8 @@ Prints "NATIVE_ID STATE" for each job, with the exit code and the reason of one
 that has failed. An end of which neither the scheduler nor the work directory
 has a trace left is marked as "(assumed)".
 
-exit code: 0 if the states of all jobs are known, 124 if the time was over
-           before, 1 for errors
+exit code: 0 if the states of all jobs are known, 1 if one is assumed, and for
+           errors, 124 if the time was over before
 
 example: psij status --executor slurm 4711 4712"""
     _options.add_native_ids(parser, '60s', 'how long to wait for the answer of the scheduler')
@@ -35,4 +35,4 @@ def run(args: argparse.Namespace) -> int:
     for job in jobs:
         if job.status.state is JobState.NEW:
             _output.say('status', f'{args.executor} has not told the state of job {job.native_id} in time')
-    return 0 if known else 124
+    return int(any(_output.is_assumed(job.status) for job in jobs)) if known else 124

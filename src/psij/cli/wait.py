@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 Prints what "psij status" prints, once all jobs have ended or the time is over.
 Ctrl-C ends the waiting, and leaves the jobs alone.
 
-exit code: 0 if all jobs have completed, 1 if one has failed or was canceled,
-           124 if the time was over before
+exit code: 0 if all jobs have completed, 1 if one has failed or was canceled, or
+           nobody knows how it ended, 124 if the time was over before
 
 example: psij wait --executor slurm --timeout 2h 4711 4712 && echo done"""
     _options.add_native_ids(parser, None, 'the longest time to wait')
@@ -33,4 +33,4 @@ def run(args: argparse.Namespace) -> int:
     _output.print_statuses(jobs, args.json)
     if not ended:
         return 124
-    return int(any(job.status.state is not JobState.COMPLETED for job in jobs))
+    return int(any(job.status.state is not JobState.COMPLETED or _output.is_assumed(job.status) for job in jobs))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from psij import JobSpec
+from psij._runtime import status_channel
 
 from .toy import ToyExecutor, submitted
 
@@ -38,3 +39,15 @@ def test_signal_that_comes_after_what_it_has_ended(executor: ToyExecutor) -> Non
     result = '    _PSIJ_JOB_EC=$?\n'
     spec = JobSpec('/bin/sh', ['-c', 'exit 1'])
     assert run(executor, spec, result, result + '( sleep 0.05; kill -TERM $$ ) &\n') == '1\nTERM\n'
+
+
+@pytest.mark.parametrize('keep', [False, True])
+def test_script_does_not_outlive_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: bool) -> None:
+    """The submitting program may be gone, and whoever attaches to the job does not know its name."""
+    monkeypatch.setattr(status_channel.shared_channel(), 'register', lambda *_: None)
+    executor = ToyExecutor(tmp_path / 'work', keep_files=keep)
+    job = submitted(executor)
+    script = executor.work_directory / f'{job.id}.job'
+    subprocess.run(['/bin/bash', script], check=True)
+    assert (executor.work_directory / '1.ec').read_text() == '0\n'
+    assert script.exists() is keep

@@ -209,18 +209,29 @@ def test_a_reader_that_goes_away_ends_the_job(shell: Shell) -> None:
 # --- Ctrl-C ----------------------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_cancels(shell: Shell) -> None:
+@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda signum: signum.name)
+def test_ctrl_c_cancels(shell: Shell, signum: signal.Signals) -> None:
     with shell.start('run', 'sh', '-c', 'echo $$; exec sleep 60') as process:
         assert process.stdout is not None
         assert process.stderr is not None
         pid = int(process.stdout.readline())
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signum)
         errors = process.stderr.read()
     assert process.returncode == 130
     assert 'psij run: canceling; Ctrl-C once more leaves' in errors
     assert f'psij run: job {pid} CANCELED\n' in errors
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_why_a_job_waits(shell: Shell, cluster: FakeCluster) -> None:
+    """Nothing else would tell that a job asks for more than there is."""
+    cluster.set('hold_queue')
+    with shell.start('run', '--nodes', '400', 'true') as process:
+        assert process.stderr is not None
+        read_until('psij run: job 1 QUEUED: ', process.stderr)
+        process.send_signal(signal.SIGINT)
+        process.stderr.read()
 
 
 def test_ctrl_c_asks_the_scheduler(shell: Shell, cluster: FakeCluster) -> None:

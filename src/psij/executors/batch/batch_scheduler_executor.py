@@ -447,7 +447,11 @@ class BatchSchedulerExecutor(JobExecutor):
             if port is not None:
                 progress.can_report = True
                 reporting = Reporting(own_addresses(), port, progress.secret.tokens())
-        return script_context(job, command, self.work_directory, Path.cwd(), reporting, attempt, self._format_duration)
+        context = script_context(
+            job, command, self.work_directory, Path.cwd(), reporting, attempt, self._format_duration
+        )
+        context['psij']['keep_files'] = self.config.keep_files  # type: ignore[index]
+        return context
 
     def _write_script(self, job: Job, progress: _Progress) -> Path:
         text = io.StringIO()

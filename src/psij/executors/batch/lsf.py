@@ -171,8 +171,7 @@ class LsfJobExecutor(TemplatedBatchExecutor):
         return None if job.spec is None else ['bjobs', '-a', '-UF', '-J', lsf_name(job_name(job.spec))]
 
     def _parse_lookup_output(self, job: Job, submit_file_path: Path, out: str) -> Optional[str]:
-        marker = re.search(r'^# Submission (\S+)$', submit_file_path.read_text(errors='replace'), re.MULTILINE)
-        return None if marker is None else find_submission(out, marker[0])
+        return find_submission(out, f'# Submission {job.id}-{self._progress(job).attempt}')
 
     # --- status --------------------------------------------------------------------------------------------------
 

@@ -217,6 +217,12 @@ class SlurmJobExecutor(TemplatedBatchExecutor):
     def get_cancel_command(self, native_id: str) -> List[str]:  # noqa: D102
         return ['scancel', '-Q', native_id]
 
+    def _note_cancellation(self, job: Job) -> List[Path]:
+        progress = self._progress(job)
+        if progress.attached and not (progress.listed or self._is_ours(job)):
+            return []  # scancel says nothing if there is no such job, and squeue and sacct know those that there are
+        return super()._note_cancellation(job)
+
     def get_status_command(self, native_ids: Collection[str]) -> List[str]:  # noqa: D102
         # a list of IDs would make squeue fetch all jobs as well, and take longer
         return ['squeue', '--me', '-h', '-r', '-t', 'all', *self._fields]

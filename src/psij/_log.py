@@ -17,7 +17,7 @@ class _LazyLogger:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
-        if attribute in ('debug', 'info') and 'logging' not in sys.modules:
+        if attribute in ('debug', 'info', 'isEnabledFor') and 'logging' not in sys.modules:
             return _ignore  # nobody has asked to see it
         import logging
 

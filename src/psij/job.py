@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from datetime import timedelta
 
 from psij._log import lazy_logger
@@ -138,10 +139,12 @@ class Job:
 
     @status.setter
     def status(self, status: JobStatus) -> None:
+        told = logger.isEnabledFor(_INFO)
         with _lock:
             steps = path(self._status, status)
             if steps:
-                self._log(steps)
+                if told:
+                    _transitions.add(self, steps)
                 self._status = steps[-1]
                 if self._cv is not None:
                     self._cv.notify_all()
@@ -149,15 +152,10 @@ class Job:
                 if self._cb is not None or (executor is not None and executor._cb is not None):
                     for step in steps:
                         self._ticket = _callbacks.put(self, step)
+        if told:
+            _transitions.write()
         if not steps:
             logger.debug('Job %s is not behind %s: ignored', self._id, status)
-
-    def _log(self, steps: Sequence[JobStatus]) -> None:
-        """Log new states; this is done under the lock, or lines could be out of order, or lost when a program ends."""
-        for step in steps:
-            # not the message, which may repeat what the job has printed
-            ending = f' with exit code {step.exit_code}' if step.exit_code else ''
-            logger.info('Job %s (%s): %s%s', self._id, self._native_id, step.state, ending)
 
     def _annotate(self, message: Optional[str], metadata: Optional[dict[str, object]]) -> None:
         """Replace what the present status says besides the state, such as why a job is waiting; nobody is told."""
@@ -284,6 +282,50 @@ def _remaining(deadline: Optional[float]) -> Optional[float]:
     return None if deadline is None else min(deadline - time.monotonic(), threading.TIMEOUT_MAX)
 
 
+_INFO = 20  # logging.INFO, without the import
+
+
+class _Transitions:
+    """Logs changes in their order, but not under the lock under which they are made: handlers of logs may be slow."""
+
+    def __init__(self) -> None:
+        self._lines: deque[tuple[str, Optional[object], JobStatus]] = deque()
+        self._writing = threading.Lock()
+        self._is_registered = False
+
+    def add(self, job: Job, steps: Sequence[JobStatus]) -> None:
+        """Take note of changes; call this with the lock of the module held."""
+        self._lines.extend((job.id, job._native_id, step) for step in steps)
+        if not self._is_registered:
+            import atexit
+
+            self._is_registered = True
+            atexit.register(self._finish)
+
+    def write(self) -> None:
+        """Write what was noted, unless another thread does it already, which then goes on until nothing is left."""
+        while self._lines and self._writing.acquire(blocking=False):
+            try:
+                self._write_all()
+            finally:
+                self._writing.release()
+
+    def _finish(self) -> None:
+        """Write what is left when the program ends, after another thread that may be writing just now."""
+        if self._writing.acquire(timeout=1):
+            self._write_all()
+
+    def _write_all(self) -> None:
+        while self._lines:
+            job_id, native_id, step = self._lines.popleft()
+            # not the message, which may repeat what the job has printed
+            ending = f' with exit code {step.exit_code}' if step.exit_code else ''
+            logger.info('Job %s (%s): %s%s', job_id, native_id, step.state, ending)
+
+
+_transitions = _Transitions()
+
+
 class _Callbacks:
     """Runs the callbacks, one after the other, on a thread of its own.
 
@@ -345,7 +387,9 @@ _callbacks = _Callbacks()
 
 def _after_fork_in_child() -> None:
     """Let the child begin with callbacks of its own: the parent runs those that are on the queue."""
-    global _callbacks
+    global _callbacks, _transitions
+    _transitions._lines.clear()  # the parent writes them
+    _transitions = _Transitions()
     tickets = _callbacks._last
     _callbacks = _Callbacks()
     _callbacks._last = _callbacks._done = tickets  # nobody in the child waits for what the parent does

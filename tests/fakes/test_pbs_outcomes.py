@@ -278,6 +278,18 @@ def test_attach_by_number(make: Callable[..., Site]) -> None:
     assert (final(other).state, final(other).exit_code) == (JobState.FAILED, 4)
 
 
+def test_attach_by_number_without_history(make: Callable[..., Site]) -> None:
+    """The names of its files have the name of the server too."""
+    site = make('release', history='off')
+    (job,) = site.waiting_jobs(1, exit_code=4)
+    other = Job()
+    site.executor.attach(other, str(site.number(job)))
+    other.wait(SOON, [JobState.ACTIVE])
+    site.gate.touch()
+    assert (final(other).state, final(other).exit_code) == (JobState.FAILED, 4)
+    assert final(job).exit_code == 4
+
+
 # --- the stand-ins ----------------------------------------------------------------------------------------------------
 
 

@@ -109,3 +109,31 @@ def test_remove(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert not paths[0].exists()
     assert str(paths[1]) in caplog.text
     assert str(paths[2]) not in caplog.text
+
+
+def test_no_directory_above_is_open_to_others(tmp_path: Path) -> None:
+    """Whoever can rename a directory can put another one in its place."""
+    mask = os.umask(0o002)
+    try:
+        job_files.private_directory(tmp_path / '.psij' / 'work' / 'toy')
+    finally:
+        os.umask(mask)
+    for path in ('.psij', '.psij/work', '.psij/work/toy'):
+        assert (tmp_path / path).stat().st_mode & 0o777 == 0o700
+
+
+def test_directory_that_everybody_can_replace_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(SubmitException, match='everybody can write to'):
+        job_files.private_directory(tmp_path / 'work')
+    tmp_path.chmod(0o1777)
+    job_files.private_directory(tmp_path / 'work')
+
+
+def test_links_to_nothing_do_not_stop_the_cleaning(tmp_path: Path) -> None:
+    (tmp_path / 'a link').symlink_to('nowhere')
+    (tmp_path / 'old').touch()
+    for name in ('a link', 'old'):
+        os.utime(tmp_path / name, (0, 0), follow_symlinks=False)
+    job_files.remove_old(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != '.lock') == ['.cleaned']

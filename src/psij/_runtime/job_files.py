@@ -27,11 +27,10 @@ def private_directory(path: Path) -> Path:
         If that is not possible.
     """
     try:
-        os.makedirs(path.parent, 0o700, exist_ok=True)
-        try:
-            os.mkdir(path, 0o700)
-        except FileExistsError:
-            pass
+        _make_private(path)
+        around = os.stat(path.parent)
+        if around.st_mode & stat.S_IWOTH and not around.st_mode & stat.S_ISVTX:
+            raise PermissionError(1, f'Everybody can replace it, since everybody can write to {path.parent}', str(path))
         facts = os.stat(path)
         if not stat.S_ISDIR(facts.st_mode):
             raise NotADirectoryError(20, 'Not a directory', str(path))
@@ -46,6 +45,19 @@ def private_directory(path: Path) -> Path:
             ex,
         ) from ex
     return path
+
+
+def _make_private(path: Path) -> None:
+    """Make a directory and those above it; `os.makedirs` would leave the latter to the umask."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        if path.parent == path:
+            raise
+        _make_private(path.parent)
+        os.mkdir(path, 0o700)
 
 
 def create_private(path: Union[str, Path]) -> int:
@@ -96,6 +108,16 @@ def remove(paths: Iterable[Union[str, Path]]) -> None:
             pass
         except OSError as ex:
             logger.warning('Cannot remove %s: %s', path, ex)
+
+
+def remove_older(paths: Iterable[Path], than: Path) -> None:
+    """Remove files that are older than another one, by the clock of their file system."""
+    for path in paths:
+        try:
+            if os.stat(path).st_mtime < os.stat(than).st_mtime:
+                remove([path])
+        except OSError:
+            pass
 
 
 def follow(followed: Path, follower: Path) -> None:
@@ -156,14 +178,21 @@ def remove_old(directory: Path) -> None:
     try:
         with filelock.FileLock(str(directory / '.lock'), timeout=0):
             with os.scandir(directory) as entries:
-                old = [Path(entry.path) for entry in entries if now - entry.stat().st_mtime > _LEFT_OVER_AGE]
-            remove(path for path in old if not path.is_dir())
+                remove(entry.path for entry in list(entries) if _is_left_over(entry, now))
             stamp.touch(0o600)
             os.utime(stamp)
     except filelock.Timeout:
         pass  # another program does it
     except OSError as ex:
         logger.warning('Cannot remove old files from %s: %s', directory, ex)
+
+
+def _is_left_over(entry: os.DirEntry[str], now: float) -> bool:
+    try:
+        facts = entry.stat(follow_symlinks=False)
+    except OSError:  # removed meanwhile
+        return False
+    return not stat.S_ISDIR(facts.st_mode) and now - facts.st_mtime > _LEFT_OVER_AGE
 
 
 def touch(paths: Iterable[Path]) -> None:

@@ -83,8 +83,7 @@ def final_status(
         Whether the scheduler was asked to cancel the job, before it had ended for all that was known.
     """
     metadata = dict(verdict.metadata or {}) if verdict is not None else {}
-    reason = metadata.get('reason')
-    if record is not None and record.code == 0 and not record.told_to_end and reason != 'out_of_memory':
+    if record is not None and record.code == 0 and not record.told_to_end:
         metadata.pop('reason', None)
         return JobStatus(JobState.COMPLETED, exit_code=0, metadata=metadata)
     if verdict is not None and verdict.state is JobState.CANCELED:
@@ -101,25 +100,26 @@ def final_status(
 def _failed(
     verdict: Optional[JobStatus], record: Optional[ExitRecord], output: Optional[str], metadata: Dict[str, object]
 ) -> JobStatus:
-    code = record.code if record is not None else None
+    told = record is not None and record.told_to_end
+    code = record.code if record is not None and (record.code or not told or verdict is not None) else None
     if verdict is not None and verdict.exit_code is not None:
         # After a signal the record may be that of an earlier run, if the scheduler has run the job again. Accounting
         # that subtracts 128 from exit codes (Slurm's) says the same as the record, less exactly.
-        told = record is not None and record.told_to_end and verdict.exit_code + 128 != code
-        if not code or told:
+        earlier = told and verdict.exit_code + 128 != code
+        if not code or earlier:
             code = verdict.exit_code
     reason = metadata.get('reason')
     if code and reason in (None, 'exit_code', 'signal'):
         reason = 'signal' if signal_name(code) else 'exit_code'
     elif reason is None:
-        reason = 'lost'
+        reason = 'signal' if told else 'lost'
     metadata['reason'] = reason
     return JobStatus(
-        JobState.FAILED, message=_message(verdict, code, str(reason), output), exit_code=code, metadata=metadata
+        JobState.FAILED, message=_message(verdict, code, str(reason), output, told), exit_code=code, metadata=metadata
     )
 
 
-def _message(verdict: Optional[JobStatus], code: Optional[int], reason: str, output: Optional[str]) -> str:
+def _message(verdict: Optional[JobStatus], code: Optional[int], reason: str, output: Optional[str], told: bool) -> str:
     """Return the text that helps most: what was printed for an exit code, else what the scheduler says."""
     printed = _without_marker(output)
     if reason in ('exit_code', 'signal') and code:
@@ -128,6 +128,8 @@ def _message(verdict: Optional[JobStatus], code: Optional[int], reason: str, out
         return verdict.message
     if reason in _MESSAGES:
         return _MESSAGES[reason]
+    if told:
+        return 'The job was told to end by a signal, and nothing says why.'
     if verdict is not None:
         return printed or f'The scheduler reports that the job failed{_native(verdict)}, without an exit code.'
     return f'{LOST} Its script has printed: {printed}' if printed else LOST

@@ -105,6 +105,7 @@ class StatusChannel:
         self._lock = threading.Lock()
         self._jobs: dict[str, tuple[Secret, Receiver]] = {}
         self._socket: Optional[socket.socket] = None
+        self._has_warned = False
 
     def register(self, job_id: str, secret: Secret, receiver: Receiver) -> Optional[int]:
         """Accept reports of a job from now on, and return the port to send them to, or None if there is none.
@@ -134,8 +135,11 @@ class StatusChannel:
             opened.bind((self._host, 0))
             opened.setblocking(False)
         except OSError as ex:
-            logger.warning('Scripts cannot report their states, since no port can be opened: %s', ex)
+            log = logger.debug if self._has_warned else logger.warning
+            log('Scripts cannot report their states, since no port can be opened: %s', ex)
+            self._has_warned = True
             return None
+        self._has_warned = False
         self._loop.add_reader(opened.fileno(), self.drain)
         return opened
 

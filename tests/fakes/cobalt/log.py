@@ -12,18 +12,17 @@ def date() -> str:
     return time.strftime('%a %b %d %H:%M:%S %Y +0000 (UTC)', time.gmtime())
 
 
-def create(job: Job, command_line: str) -> None:
-    text = f'Jobid: {job.id}\n{command_line}\n{date()} submitted with cwd set to: {job.cwd}\n'
-    _write(job, text, os.O_CREAT)
+def create(path: str, job: Job, command_line: str) -> None:
+    _write(path, f'Jobid: {job.id}\n{command_line}\n{date()} submitted with cwd set to: {job.cwd}\n', os.O_CREAT)
 
 
 def add(job: Job, *lines: str) -> None:
-    _write(job, ''.join(f'{date()} {line}\n' for line in lines))
+    _write(job.extra['log'], ''.join(f'{date()} {line}\n' for line in lines))
 
 
-def _write(job: Job, text: str, flags: int = 0) -> None:
+def _write(path: str, text: str, flags: int = 0) -> None:
     try:
-        fd = os.open(job.extra['log'], os.O_WRONLY | os.O_APPEND | flags, 0o644)
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | flags, 0o644)
     except OSError:
         return
     os.write(fd, os.fsencode(text))

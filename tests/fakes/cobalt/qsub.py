@@ -39,7 +39,7 @@ def main(cluster: Cluster, argv: list[str]) -> int:
     job = _job(cluster, values, seconds, path, operands[1:])
     cluster.submit(job, b'', dict(_environment(given, in_script)))
     command_line = ' '.join(['qsub', *(['--mode script'] if words else []), *words, *argv])
-    log.create(_with_log(cluster, job, values.get('debuglog', '')), command_line)
+    _make_log(cluster, job, values.get('debuglog', ''), command_line)
     lose_reply_on_demand(cluster)
     remark = cluster.knob('site_message').strip()
     out(f'{job.id} {remark}\n' if remark else f'{job.id}\n')
@@ -145,15 +145,15 @@ def _job(cluster: Cluster, values: dict[str, str], seconds: float, path: str, ar
     )  # fmt: skip
 
 
-def _with_log(cluster: Cluster, job: Job, path: str) -> Job:
-    """Tell the job where its log is; in its path, the ID of the job may stand."""
+def _make_log(cluster: Cluster, job: Job, path: str, command_line: str) -> None:
+    """Begin the log, then tell the job where it is; in its path, the ID of the job may stand."""
     log_file = os.path.abspath(expand(path or '$jobid.cobaltlog', job))
+    log.create(log_file, job, command_line)
     with cluster.lock:
         now = cluster.load(job.id) or job  # it may run by now
         now.extra = {**now.extra, 'log': log_file}
         now.name = expand(now.name, now)
         cluster.save(now)
-    return now
 
 
 def expand(text: str, job: Job) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -12,7 +13,7 @@ from typing import Callable, List
 import pytest
 
 from psij import InvalidJobException, Job, JobSpec, JobState, JobStatus, StageIn, SubmitException
-from psij._runtime import job_files, status_channel
+from psij._runtime import job_files
 from psij.executors.batch import batch_scheduler_executor as engine
 
 from .toy import ToyExecutor, result, send, submitted, token
@@ -106,6 +107,53 @@ def test_job_that_may_have_been_accepted_cannot_run_twice(executor: ToyExecutor)
     assert note not in executor.script(job)
 
 
+@pytest.mark.usefixtures('no_grace')
+def test_lookup_that_answers_rubbish_finds_nothing(executor: ToyExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def parse(job: Job, path: Path, out: str) -> None:
+        raise ValueError(out)
+
+    monkeypatch.setattr(executor, '_parse_lookup_output', parse)
+    executor.answers.update(submit=result('', None, timed_out=True), lookup='rubbish')
+    with pytest.raises(SubmitException, match='safe to submit it again'):
+        executor.submit(Job(JobSpec('/bin/true')))
+    (note,) = executor.files()
+    assert note.endswith('.revoked')
+
+
+@pytest.mark.usefixtures('no_grace')
+def test_nothing_is_promised_for_scripts_of_others(executor: ToyExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their templates may not look for the note."""
+    monkeypatch.setattr(executor, 'generate_submit_script', lambda job, context, file: file.write('#!/bin/sh\n'))
+    executor.answers['submit'] = result('', None, timed_out=True)
+    with pytest.raises(SubmitException, match='look into the queue'):
+        executor.submit(Job(JobSpec('/bin/true')))
+
+
+def test_submission_that_is_interrupted_is_withdrawn(executor: ToyExecutor) -> None:
+    """The scheduler may have got the job when Ctrl-C came."""
+
+    def interrupt(argv: List[str]) -> object:
+        raise KeyboardInterrupt
+
+    executor.answers['submit'] = interrupt  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        executor.submit(Job(JobSpec('/bin/true')))
+    (note,) = executor.files()
+    assert note.endswith('.revoked')
+
+
+def test_files_of_an_earlier_job_with_the_same_id_say_nothing(executor: ToyExecutor) -> None:
+    """Schedulers that are installed anew begin to count from the start."""
+    job_files.private_directory(executor.work_directory)
+    for name in ('1.ec', '1.out', '1.cancelled', '1.nodefile'):
+        (executor.work_directory / name).write_text('0\n')
+        os.utime(executor.work_directory / name, (0, 0))
+    job = submitted(executor)
+    assert executor.files() == sorted([f'1-{job.id}.followed', '1.followed', f'{job.id}.job'])
+    executor.poll()
+    assert not job.status.final
+
+
 def test_early_report_waits_for_the_native_id(executor: ToyExecutor) -> None:
     """A job may run before the submit command has returned."""
     states: List[JobState] = []
@@ -154,6 +202,19 @@ def test_reports_move_the_job(executor: ToyExecutor) -> None:
     assert status.metadata == {'native_id': '1', 'reason': 'exit_code'}
     assert executor.asked == [executor.asked[0]]  # the scheduler was never asked
     assert executor.files() == []
+
+
+def test_job_that_runs_again_before_anybody_has_seen_it_wait(executor: ToyExecutor) -> None:
+    """The end of the first run must not become that of the second one."""
+    job = submitted(executor)
+    script = executor.script(job)
+    executor.answers['status'] = '1 r'
+    send(script, f'{job.id} DONE 143 {token(script, "DONE")}')
+    executor.eventually(lambda: executor.reported(job) is not None)
+    send(script, f'{job.id} ACTIVE {token(script, "ACTIVE")}')
+    executor.eventually(lambda: executor.reported(job) is None)
+    executor.poll()
+    assert job.status.state is JobState.ACTIVE
 
 
 def test_forged_reports_change_nothing(executor: ToyExecutor) -> None:
@@ -296,6 +357,21 @@ def test_history_tells_about_jobs_that_left(executor: ToyExecutor) -> None:
     assert status.metadata['reason'] == 'node_failure'
 
 
+def test_silent_history_is_told_once(executor: ToyExecutor, caplog: pytest.LogCaptureFixture) -> None:
+    """And it does not keep a job from ending when it speaks again."""
+    job = submitted(executor)
+    executor.answers.update(status='1 r', history=result('', None, timed_out=True))
+    executor.poll()
+    executor.answers['status'] = ''
+    for _ in range(3):
+        executor.poll()
+    assert not job.status.final
+    assert [record.levelname for record in caplog.records if 'history' in record.getMessage()] == ['WARNING']
+    executor.answers['history'] = '1 c'
+    executor.poll()
+    assert final(job).state is JobState.CANCELED
+
+
 @pytest.mark.usefixtures('no_grace')
 def test_silent_history_is_no_evidence(executor: ToyExecutor) -> None:
     job = submitted(executor)
@@ -314,7 +390,7 @@ def test_silent_history_is_no_evidence(executor: ToyExecutor) -> None:
         ('1 f timeout', '0\n', JobState.COMPLETED, None, 0),  # it had ended well before the limit was noticed
         ('1 f timeout', '0\nTERM\n', JobState.FAILED, 'timeout', 0),
         ('1 f timeout', '143\nTERM\n', JobState.FAILED, 'timeout', 143),
-        ('1 f out_of_memory', '0\n', JobState.FAILED, 'out_of_memory', 0),
+        ('1 f out_of_memory', '0\n', JobState.COMPLETED, None, 0),
         ('1 f', '137\n', JobState.FAILED, 'signal', 137),
         ('1 d', '4\n', JobState.FAILED, 'exit_code', 4),
         ('1 d', '', JobState.COMPLETED, None, 0),
@@ -458,6 +534,28 @@ def test_cancel_that_comes_too_late_is_no_error(executor: ToyExecutor) -> None:
     assert final(job).state is JobState.COMPLETED
 
 
+@pytest.mark.usefixtures('no_grace')
+def test_cancel_command_that_does_not_answer_may_have_worked(executor: ToyExecutor) -> None:
+    job = submitted(executor)
+    executor.answers['cancel'] = result('', None, timed_out=True)
+    with pytest.raises(SubmitException) as info:
+        job.cancel()
+    assert info.value.transient
+    executor.record('143\nTERM\n')
+    executor.poll()
+    assert final(job).state is JobState.CANCELED
+
+
+@pytest.mark.usefixtures('no_grace')
+def test_cancel_of_a_job_that_waits_for_its_second_run(executor: ToyExecutor) -> None:
+    """The record of the first run does not mean that the job has ended."""
+    job = submitted(executor)
+    executor.record('143\nTERM\n')
+    job.cancel()
+    executor.poll()
+    assert final(job).state is JobState.CANCELED
+
+
 def test_refused_cancel_is_an_error(executor: ToyExecutor) -> None:
     job = submitted(executor)
     executor.answers['cancel'] = result('', 1, 'permission denied')
@@ -547,15 +645,13 @@ def test_program_that_ends_does_not_follow_any_more(executor: ToyExecutor, tmp_p
     )
     command = [sys.executable, '-c', program, str(tmp_path / 'work')]
     tests = Path(__file__).parents[2]
-    assert subprocess.check_output(command, cwd=tests, text=True) == '3\n'
-    assert executor.files() == [f'{job.id}.job']
+    assert subprocess.check_output(command, cwd=tests, text=True) == '4\n'
+    assert executor.files() == sorted([f'1-{job.id}.followed', '1.followed', f'{job.id}.job'])
 
 
 @pytest.mark.usefixtures('no_grace')
-def test_submitter_who_gets_no_reports_is_left_the_files(
-    executor: ToyExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(status_channel.shared_channel(), 'register', lambda *_: None)
+def test_submitter_who_gets_no_reports_is_left_the_files(executor: ToyExecutor, tmp_path: Path) -> None:
+    """Even if there is a port, nothing may get through to it."""
     job = submitted(executor)
     other, follower = ToyExecutor(tmp_path / 'work'), Job()
     other.attach(follower, '1')
@@ -587,6 +683,60 @@ def test_only_changed_lines_are_parsed(executor: ToyExecutor) -> None:
     assert late.status.state is JobState.ACTIVE
 
 
+@pytest.mark.parametrize('hook', ['_clean_submit_script', '_read_aux_files', '_remove_files'])
+def test_job_ends_whatever_a_plugin_does(executor: ToyExecutor, monkeypatch: pytest.MonkeyPatch, hook: str) -> None:
+    def fail(*_: object) -> None:
+        raise FileNotFoundError(hook)
+
+    job, other = submitted(executor), Job()
+    executor.attach(other, '2')
+    monkeypatch.setattr(executor, hook, fail)
+    executor.record('0\n')
+    executor.answers['status'] = '1 d\n2 c'
+    executor.poll()
+    assert (final(job).state, final(other).state) == (JobState.COMPLETED, JobState.CANCELED)
+
+
+def test_trouble_with_one_job_does_not_affect_others(executor: ToyExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [Job(), Job()]
+    for number, job in enumerate(jobs):
+        executor.attach(job, str(number))
+    on_listed = executor._on_listed
+
+    def fail_once(job: Job, status: JobStatus) -> None:
+        if job is jobs[0] and not failures:
+            failures.append(job)
+            raise OSError('stale file handle')
+        on_listed(job, status)
+
+    failures: List[Job] = []
+    monkeypatch.setattr(executor, '_on_listed', fail_once)
+    executor.answers['status'] = '0 r\n1 r'
+    executor.poll()
+    assert jobs[1].status.state is JobState.ACTIVE
+    executor.poll()
+    assert jobs[0].status.state is JobState.ACTIVE
+
+
+def test_plugins_may_watch_all_states(tmp_path: Path) -> None:
+    seen: List[JobState] = []
+
+    class Watching(ToyExecutor):
+        def _set_job_status(self, job: Job, status: JobStatus) -> None:
+            seen.append(status.state)
+            super()._set_job_status(job, status)
+
+    executor = Watching(tmp_path / 'work')
+    job = submitted(executor)
+    executor.answers['status'] = '1 r'
+    executor.poll()
+    executor.record('3\n')
+    executor.answers['status'] = '1 f'
+    executor.poll()
+    assert final(job).exit_code == 3
+    assert list(dict.fromkeys(seen)) == [JobState.QUEUED, JobState.ACTIVE, JobState.FAILED]
+
+
 def test_files_are_kept_on_demand(tmp_path: Path) -> None:
     executor = ToyExecutor(tmp_path, keep_files=True)
     job = submitted(executor)
@@ -608,7 +758,8 @@ def test_left_overs_are_removed_after_thirty_days(tmp_path: Path) -> None:
         path.touch()
         os.utime(path, times=(0, path.stat().st_mtime - days * 86400))
     job = submitted(executor)
-    assert executor.files() == sorted(['young.job', f'{job.id}.job'])
+    assert 'old.job' not in executor.files()
+    assert {'young.job', f'{job.id}.job'} < set(executor.files())
 
 
 def test_files_of_live_jobs_are_touched(executor: ToyExecutor) -> None:

@@ -380,6 +380,22 @@ def test_golden_scripts(executor: SlurmJobExecutor, name: str, request: pytest.F
     assert script == golden.read_text()
 
 
+def test_notices_of_a_site_come_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that are new are parsed alone, and these make no sense."""
+    answers = ['12|12|R|0|None|\n', 'Maintenance at 6.\n12|12|R|0|None|\n', '12|12|R|0|None|\n', '12|12|CA|0|None|\n']
+    executor = SlurmJobExecutor(config=SlurmExecutorConfig(work_directory=tmp_path))
+    executor._queue_poll_thread._enabled = False
+    monkeypatch.setattr(executor, '_run', lambda argv, *_: CommandResult(tuple(argv), 0, answers.pop(0), ''))
+    job = Job()
+    executor.attach(job, '12')
+    for _ in range(3):
+        executor._queue_poll_thread._poll()
+        assert executor._queue_poll_thread._poll_error_count == 0
+        assert job.status.state is JobState.ACTIVE
+    executor._queue_poll_thread._poll()
+    assert job.status.state is JobState.CANCELED
+
+
 def test_subclass_in_another_module_has_the_same_template(executor: SlurmJobExecutor, tmp_path: Path) -> None:
     class OurSlurm(SlurmJobExecutor):
         """One that a site has adapted."""

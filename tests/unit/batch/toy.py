@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from pathlib import Path
 from typing import IO, Callable, Collection, Dict, List, Optional, Union
 
@@ -132,6 +133,17 @@ class ToyExecutor(BatchSchedulerExecutor):
     def print(self, text: str, native_id: str = '1') -> None:
         """Write the output file."""
         (self.work_directory / f'{native_id}.out').write_text(text)
+
+    def reported(self, job: Job) -> object:
+        """Return what the script has reported about its end."""
+        return self._progress(job).reported
+
+    def eventually(self, condition: Callable[[], object]) -> None:
+        """Wait for what a report does; no status tells of it."""
+        deadline = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
 
     def script(self, job: Job) -> str:
         """Return the text of the submitted script."""

@@ -11,7 +11,8 @@ import os
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING, Collection, Dict, Iterator, List, Optional, Set
+import weakref
+from typing import TYPE_CHECKING, Collection, Dict, Iterable, Iterator, List, Optional, Set
 
 from psij._log import lazy_logger
 from psij._runtime.command import CommandResult
@@ -64,6 +65,7 @@ class QueuePoller:
         self._interval = 0.0
         self._enabled = False
         self._pid = os.getpid()
+        _pollers.add(self)
         self._touched = time.monotonic()
 
     def start(self) -> QueuePoller:
@@ -176,7 +178,11 @@ class QueuePoller:
         for native_id in (uneasy | native_ids.intersection(changed)) - absent:
             status = self._listed.get(native_id)
             for job in self._jobs_of([native_id]) if status is not None else ():
-                self._executor._on_listed(job, status)  # type: ignore[arg-type]
+                try:
+                    self._executor._on_listed(job, status)  # type: ignore[arg-type]
+                except Exception as ex:  # noqa: BLE001 - one job, maybe of a plugin, must not affect the others
+                    self._warn(f'Job {job.id}: {ex!r}')
+                    self.watch(job)
         if absent:
             self._executor._on_absent(self._jobs_of(absent))
 
@@ -198,21 +204,32 @@ class QueuePoller:
         listed: Dict[str, JobStatus] = {}
         for answer in answers:
             listed.update(self._parse(answer, answer.stdout))
-        changed = [i for i, status in listed.items() if _facts(status) != _facts(self._listed.get(i))]
-        self._listed = listed
-        return changed
+        return self._update(listed)
 
     def _update_by_lines(self, answer: CommandResult, lines: List[str]) -> Collection[str]:
         """Parse only what is not the same as in the last answer, which is nearly everything."""
         now = set(lines)
         fresh, gone = now - self._lines, self._lines - now
-        news = self._parse(answer, '\n'.join(fresh)) if fresh else {}
-        vanished = self._parse(answer, '\n'.join(gone)) if gone else {}
-        for native_id in vanished.keys() - news.keys():
-            self._listed.pop(native_id, None)
-        self._listed.update(news)
+        try:
+            news = self._parse(answer, '\n'.join(fresh)) if fresh else {}
+            vanished = self._parse(answer, '\n'.join(gone)) if gone else {}
+        except NoAnswer:
+            raise
+        except Exception:  # noqa: BLE001 - a line that is not about jobs makes no sense alone; is there sense in the whole?
+            changed = self._update(self._parse(answer, answer.stdout))
+        else:
+            for native_id in vanished.keys() - news.keys():
+                self._listed.pop(native_id, None)
+            self._listed.update(news)
+            changed = news.keys()
         self._lines = now
-        return news
+        return changed
+
+    def _update(self, listed: Dict[str, JobStatus]) -> Collection[str]:
+        """Take a whole answer, and return the IDs of the jobs about which something has changed."""
+        changed = [i for i, status in listed.items() if _facts(status) != _facts(self._listed.get(i))]
+        self._listed = listed
+        return changed
 
     def _parse(self, answer: CommandResult, out: str) -> Dict[str, JobStatus]:
         exit_code = answer.exit_code or 0
@@ -234,8 +251,8 @@ class QueuePoller:
             if answer.exit_code is None:
                 raise NoAnswer(answer.error)
             yield answer
-            if not set(ids).intersection(argv):
-                return  # the command asks about all jobs of the user
+            if not asked_about(ids, argv):
+                return
 
     def _pick_uneasy(self) -> List[Job]:
         with self._lock:
@@ -253,8 +270,29 @@ class QueuePoller:
         log('Polling error: %s', message)
 
 
+_pollers: weakref.WeakSet[QueuePoller] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for poller in list(_pollers):
+        poller._lock = threading.Lock()  # another thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 def _facts(status: Optional[JobStatus]) -> Optional[tuple[object, ...]]:
     return None if status is None else (status.state, status.message, status.exit_code, status.metadata)
+
+
+def asked_about(native_ids: Iterable[str], argv: Iterable[str]) -> Set[str]:
+    """Return the jobs that a command asks about; it asks about all of the user if there is none among its arguments.
+
+    >>> asked_about(['1', '2'], ['squeue', '--me']), asked_about(['1', '2'], ['qstat', '-j', '2,3'])
+    (set(), {'2'})
+    """
+    words = {word for argument in argv for word in (argument, *argument.split(','))}
+    return words.intersection(native_ids)
 
 
 def chunks(native_ids: List[str], limit: int = _LONGEST_COMMAND) -> Iterator[List[str]]:

@@ -25,7 +25,7 @@ from psij._runtime.outcome import ExitRecord, final_status, lost_status, parse_e
 from psij._runtime.script_context import Reporting, custom_attributes, own_addresses, script_context
 from psij._runtime.status_channel import Report, Secret, shared_channel
 from psij.exceptions import InvalidJobException, SubmitException
-from psij.executors.batch._queue_poller import NoAnswer, QueuePoller, chunks
+from psij.executors.batch._queue_poller import NoAnswer, QueuePoller, asked_about, chunks
 from psij.executors.batch.template_function_library import ALL as FUNCTION_LIBRARY
 from psij.job import Job
 from psij.job_executor import JobExecutor
@@ -54,7 +54,8 @@ _QueuePollThread = QueuePoller  # the name by which plugins know it
 _FILE_GRACE = 3.0  # seconds for an exit code file to become visible, when the scheduler says that a job has ended
 _LOST_GRACE = 5.0  # seconds for any evidence, when a job is not listed
 _LISTING_GRACE = 10.0  # seconds for a new job to be listed
-_SIGNAL_GRACE = 10.0  # seconds for the scheduler to say why the script got a signal
+_SIGNAL_GRACE = 900.0  # seconds for the scheduler to say why the script got a signal; epilogs can take minutes
+_HISTORY_GRACE = 900.0  # seconds for a history that does not answer
 _EAGER = 0.25  # seconds until the next question, when an answer is expected
 _TOLD_TO_END = 143  # what scripts report after a signal; see run_job.mustache
 _STAGING_FAILED = 121  # the exit code of the staging functions
@@ -131,7 +132,8 @@ class _Progress:
         self.unlisted_since: Optional[float] = None
         self.ended_since: Optional[float] = None  # when the scheduler said that it has ended, or the script did
         self.reported: Optional[ExitRecord] = None
-        self.can_report = False  # whether there is a port for the reports of its script
+        self.follows = False  # whether the files are needed, because no report has arrived yet
+        self.final: Optional[JobStatus] = None  # the status that it is given at its end
         self.secret = Secret()
         self.attempt = os.urandom(4).hex()
         self._lock = threading.Lock()
@@ -194,6 +196,7 @@ class BatchSchedulerExecutor(JobExecutor):
         self.work_directory = Path(os.path.abspath(self.config.work_directory)) / self.name
         self._queue_poll_thread = self._start_queue_poll_thread()
         self._cleaned = False
+        self._history_is_silent = False
 
     def _get_config(self, config: Optional[JobExecutorConfig]) -> BatchSchedulerExecutorConfig:
         if config is None:
@@ -396,15 +399,29 @@ class BatchSchedulerExecutor(JobExecutor):
             job._executor_state = None
             self._release_job(job)
             raise
+        self._forget_earlier(job, native_id)
         job._native_id = native_id
-        job_files.remove([self._file(f'{native_id}.cancelled')])  # of an earlier job, if the scheduler counts anew
-        if not progress.can_report:
-            job_files.follow(self._followed(job), self._follower(job))  # the files are all that tells how it ends
+        job_files.follow(self._followed(job), self._follower(job))  # until it turns out that reports arrive
+        progress.follows = True
         logger.info('Job %s: submitted to %s as %s', job.id, self.name, native_id)
-        super()._set_job_status(job, JobStatus(JobState.QUEUED, metadata={'native_id': native_id}))
-        self._queue_poll_thread.register_job(job)
+        self._set_job_status(job, JobStatus(JobState.QUEUED, metadata={'native_id': native_id}))
+        try:
+            self._queue_poll_thread.register_job(job)
+        except (OSError, RuntimeError) as ex:  # the job is there all the same; the next one brings the thread back
+            logger.warning('Cannot start the thread that asks about jobs: %s', ex)
         for report in progress.submitted():
             self._on_report(job, report)
+
+    def _forget_earlier(self, job: Job, native_id: str) -> None:
+        """Remove files of an earlier job with the same ID, for schedulers that begin to count anew."""
+        names = [f'{native_id}{suffix}' for suffix in ('.ec', '.out', '.nodefile', '.cancelled', '.followed')]
+        job_files.remove_older([self._file(name) for name in names], self._file(f'{job.id}.job'))
+
+    def _stop_following(self, job: Job, progress: _Progress) -> None:
+        """Leave the files to others: reports arrive, which tell how the job ends."""
+        if progress.follows:
+            progress.follows = False
+            job_files.is_last_follower(self._followed(job), self._follower(job))
 
     def render_submit_script(self, job: Job, environment: bool = True) -> str:
         """Return the submit script that :meth:`submit` would write for a job, without submitting it.
@@ -445,7 +462,6 @@ class BatchSchedulerExecutor(JobExecutor):
             attempt = progress.attempt
             port = shared_channel().register(job.id, progress.secret, lambda report: self._on_report(job, report))
             if port is not None:
-                progress.can_report = True
                 reporting = Reporting(own_addresses(), port, progress.secret.tokens())
         context = script_context(
             job, command, self.work_directory, Path.cwd(), reporting, attempt, self._format_duration
@@ -466,7 +482,11 @@ class BatchSchedulerExecutor(JobExecutor):
     def _submit(self, job: Job, path: Path) -> str:
         """Run the submit command and return the native ID."""
         argv = self.get_submit_command(job, path)
-        result = self._execute(argv, c_locale=False, stdin_path=self._get_submit_input(job, path))
+        try:
+            result = self._execute(argv, c_locale=False, stdin_path=self._get_submit_input(job, path))
+        except (KeyboardInterrupt, SystemExit):
+            self._revoke(job)  # the scheduler may have got it
+            raise
         if result.exit_code == 0:
             try:
                 return self.job_id_from_submit_output(result.stdout).strip()
@@ -487,11 +507,13 @@ class BatchSchedulerExecutor(JobExecutor):
         found = self._look_up(job, path)
         if found is not None:
             return found
-        self._revoke(job)
+        if self._revoke(job):
+            advice = 'the job will end without running anything, so that it is safe to submit it again.'
+        else:
+            advice = 'it will run: look into the queue before you submit it again.'
+        said = result.output.strip() or UNKNOWN_ERROR
         raise SubmitException(
-            f'{result.output.strip() or UNKNOWN_ERROR}\nIf the scheduler should have accepted the job all the same, '
-            'the job will end without running anything, so that it is safe to submit it again.',
-            transient=True,
+            f'{said}\nIf the scheduler should have accepted the job all the same, {advice}', transient=True
         )
 
     def _look_up(self, job: Job, path: Path) -> Optional[str]:
@@ -503,16 +525,26 @@ class BatchSchedulerExecutor(JobExecutor):
             time.sleep(delay)
             result = self._execute(argv)
             if result.exit_code == 0:
-                native_id = self._parse_lookup_output(job, path, result.stdout)
+                try:
+                    native_id = self._parse_lookup_output(job, path, result.stdout)
+                except Exception as ex:  # noqa: BLE001 - parsers, also of plugins, meet text that nobody has seen before
+                    logger.warning('Cannot understand what %s says: %s', argv[0], ex)
+                    continue
                 if native_id is not None:
                     return native_id
         return None
 
-    def _revoke(self, job: Job) -> None:
-        """Keep a job from running that may have been accepted although its submission failed."""
-        progress = job._executor_state
-        if isinstance(progress, _Progress):
-            job_files.write_private(self._file(f'{job.id}-{progress.attempt}.revoked'), '')
+    def _revoke(self, job: Job) -> bool:
+        """Keep a job from running that may have been accepted although its submission failed.
+
+        Returns False if its script, which is from a template of somebody else, does not look for the note.
+        """
+        note = self._file(f'{job.id}-{self._progress(job).attempt}.revoked')
+        job_files.write_private(note, '')
+        try:
+            return note.name in self._file(f'{job.id}.job').read_text(errors='replace')
+        except OSError:
+            return False
 
     def _get_launcher_from_job(self, job: Job) -> Launcher:
         """Return the launcher of a job."""
@@ -580,6 +612,8 @@ class BatchSchedulerExecutor(JobExecutor):
         note = self._note_cancellation(job)
         try:
             result = self._execute(self.get_cancel_command(native_id))
+            if result.timed_out:
+                note = []  # it may have been done
             if result.exit_code is None:
                 raise SubmitException(f'Cannot cancel the job: {result.error}.', transient=result.timed_out)
             if result.exit_code:
@@ -598,9 +632,10 @@ class BatchSchedulerExecutor(JobExecutor):
         Not every scheduler tells later who has ended a job. There is no note about a job that had already recorded its
         exit code: such a job has ended by itself. Returns what is to be removed if the cancelling fails.
         """
-        if self._exit_record(job) is not None:
+        record = self._exit_record(job)
+        if record is not None and record.is_conclusive:
             return []
-        note = self._file(f'{job.native_id}.cancelled')
+        note = self._job_file(job, '.cancelled')
         try:
             job_files.private_directory(self.work_directory)
             job_files.write_private(note, '')
@@ -613,7 +648,7 @@ class BatchSchedulerExecutor(JobExecutor):
 
     def _was_cancelled(self, job: Job) -> bool:
         """Tell whether somebody has cancelled a job through this library."""
-        return self._file(f'{job.native_id}.cancelled').exists()
+        return os.path.exists(self._job_file(job, '.cancelled'))
 
     def list(self) -> List[str]:  # noqa: D102
         result = self._execute(self.get_list_command())
@@ -657,8 +692,10 @@ class BatchSchedulerExecutor(JobExecutor):
         progress = job._executor_state
         if not isinstance(progress, _Progress) or progress.postpone(report):
             return
+        self._stop_following(job, progress)
         if report.state is not None:
-            super()._set_job_status(job, JobStatus(report.state))
+            progress.reported = progress.ended_since = None  # if there was an end, the scheduler runs the job again
+            self._set_job_status(job, JobStatus(report.state))
             return
         code = report.exit_code or 0
         progress.reported = ExitRecord(code, told_to_end=code == _TOLD_TO_END)
@@ -682,7 +719,7 @@ class BatchSchedulerExecutor(JobExecutor):
             # the scheduler sees that the script runs; only the script knows when the files are there
             status = JobStatus(JobState.STAGE_IN, message=status.message, metadata=status.metadata)
         if status.state.is_greater_than(job.status.state):
-            super()._set_job_status(job, _copy(status))
+            self._set_job_status(job, _copy(status))
         elif status.message != job.status.message:
             job._annotate(status.message, status.metadata)
         if status.state is JobState.QUEUED:
@@ -693,7 +730,7 @@ class BatchSchedulerExecutor(JobExecutor):
         elif self._has_waited(progress, _SIGNAL_GRACE):
             self._conclude(job, None)
         else:
-            self._queue_poll_thread.poll_within(_EAGER)
+            self._poll_patiently(progress.ended_since)
 
     def _on_end(self, job: Job, progress: _Progress, verdict: JobStatus) -> None:
         """Conclude, once there is an exit code, or there has been time enough for one to arrive."""
@@ -723,14 +760,20 @@ class BatchSchedulerExecutor(JobExecutor):
                 unknown.append(job)
         if unknown:
             self._look_into_history(unknown)
-        self._queue_poll_thread.poll_within(4 * _EAGER)
+        if self._history_is_silent:
+            self._poll_patiently(min((self._progress(job).unlisted_since or 0 for job in unknown), default=None))
+        else:
+            self._queue_poll_thread.poll_within(4 * _EAGER)
 
     def _look_into_history(self, jobs: List[Job]) -> None:
+        silence = ''
         try:
             history, unasked = self._history([str(job.native_id) for job in jobs])
         except NoAnswer as ex:
-            logger.debug('The history of %s does not answer: %s', self.name, ex)
-            return
+            history, unasked, silence = {}, set(), str(ex)
+            if not self._history_is_silent:
+                logger.warning('The history of %s does not answer: %s', self.name, ex)
+        self._history_is_silent = bool(silence)
         for job in jobs:
             progress = self._progress(job)
             verdict = history.get(str(job.native_id))
@@ -738,9 +781,18 @@ class BatchSchedulerExecutor(JobExecutor):
                 self._on_end(job, progress, verdict)
             elif verdict is not None:
                 if verdict.state.is_greater_than(job.status.state):
-                    super()._set_job_status(job, _copy(verdict))
-            elif job.native_id not in unasked and time.monotonic() - (progress.unlisted_since or 0) >= _LOST_GRACE:
+                    self._set_job_status(job, _copy(verdict))
+            elif job.native_id not in unasked and self._is_lost(job, progress, silence):
                 self._conclude(job, None)
+
+    def _is_lost(self, job: Job, progress: _Progress, silence: str) -> bool:
+        """Tell whether there has been time enough for any sign of a job that neither queue nor history know."""
+        grace = _LOST_GRACE
+        if silence:
+            grace = _HISTORY_GRACE
+        elif progress.attached and not (progress.listed or self._is_ours(job)):
+            grace = _LISTING_GRACE  # it may have been submitted just now, by another program
+        return time.monotonic() - (progress.unlisted_since or 0) >= grace
 
     def _history(self, native_ids: List[str]) -> Tuple[Dict[str, JobStatus], Set[str]]:
         """Return what the scheduler remembers about jobs, and those about which there was no time to ask it."""
@@ -766,7 +818,7 @@ class BatchSchedulerExecutor(JobExecutor):
             if answer is None:
                 return found, set()
             found.update(answer)
-            unasked.difference_update(unasked.intersection(argv) or ids)
+            unasked.difference_update(asked_about(unasked, argv) or ids)
         return found, unasked
 
     def _on_silence(self, jobs: Iterable[Job]) -> None:
@@ -780,6 +832,11 @@ class BatchSchedulerExecutor(JobExecutor):
         """Give up on jobs: their scheduler says things that cannot be understood."""
         for job in jobs:
             self._conclude(job, JobStatus(JobState.FAILED, message=message, metadata={'reason': 'lost'}))
+
+    def _poll_patiently(self, since: Optional[float]) -> None:
+        """Ask again: soon at first, and less and less often."""
+        waited = 0.0 if since is None else time.monotonic() - since
+        self._queue_poll_thread.poll_within(max(_EAGER, waited / 4))
 
     @staticmethod
     def _has_waited(progress: _Progress, seconds: float) -> bool:
@@ -803,7 +860,9 @@ class BatchSchedulerExecutor(JobExecutor):
         """Give a job a new status; a final one is weighed against what the script has recorded."""
         if status.state.is_greater_than(job.status.state) is False:
             return
-        if status.final:
+        progress = job._executor_state
+        concluded = isinstance(progress, _Progress) and progress.final is status
+        if status.final and not concluded:
             self._conclude(job, status)
         else:
             super()._set_job_status(job, status)
@@ -819,13 +878,17 @@ class BatchSchedulerExecutor(JobExecutor):
         else:
             status = final_status(verdict, record, output, cancelled)
         status.metadata = {'native_id': job.native_id, **(status.metadata or {})}
-        self._read_aux_files(job, status)
         shared_channel().unregister(job.id)
         self._queue_poll_thread.unregister_job(job)
-        self._remove_files(job)
+        try:
+            self._read_aux_files(job, status)
+            self._remove_files(job)
+        except Exception as ex:  # noqa: BLE001 - of a plugin; the job must come to its end all the same
+            logger.warning('Job %s: its files cannot be read or removed: %s', job.id, ex)
         if record is not None and not self._failed_to_stage_in(job, record):
-            super()._set_job_status(job, JobStatus(JobState.ACTIVE))
-        super()._set_job_status(job, status)
+            self._set_job_status(job, JobStatus(JobState.ACTIVE))
+        progress.final = status
+        self._set_job_status(job, status)
         job._executor_state = None
 
     @staticmethod
@@ -838,43 +901,48 @@ class BatchSchedulerExecutor(JobExecutor):
         """Return what the script of a job has recorded about its end."""
         if job.native_id is None:
             return None
-        record = parse_exit_record(job_files.read_end(self._file(f'{job.native_id}.ec')))
+        record = parse_exit_record(job_files.read_end(self._job_file(job, '.ec')))
         progress = job._executor_state
         if record is None and isinstance(progress, _Progress):
             return progress.reported
         return record
 
     def _output(self, job: Job) -> Optional[str]:
-        return None if job.native_id is None else job_files.read_end(self._file(f'{job.native_id}.out'))
+        return None if job.native_id is None else job_files.read_end(self._job_file(job, '.out'))
 
     def _is_ours(self, job: Job) -> bool:
         """Tell whether there are files which show that a job was submitted by this library."""
-        return any(self._file(f'{job.native_id}{suffix}').exists() for suffix in ('.out', '.ec'))
+        return any(os.path.exists(self._job_file(job, suffix)) for suffix in ('.out', '.ec'))
 
     # --- files ---------------------------------------------------------------------------------------------------
 
     def _file(self, name: str) -> Path:
         return self.work_directory / name
 
+    def _job_file(self, job: Job, suffix: str) -> Path:
+        """Return the path of a file whose name its script makes of the native ID."""
+        return self._file(f'{job.native_id}{suffix}')
+
     def _files(self, job: Job) -> List[Path]:
         """Return the files that a job may have, besides its script."""
-        names = [f'{job.native_id}{suffix}' for suffix in ('.ec', '.out', '.nodefile', '.cancelled')]
-        return [self._file(name) for name in (f'{job.id}_launcher.log', *names)]
+        suffixes = ('.ec', '.out', '.nodefile', '.cancelled')
+        return [self._file(f'{job.id}_launcher.log'), *(self._job_file(job, suffix) for suffix in suffixes)]
 
     def _remove_files(self, job: Job) -> None:
         """Remove the files of a job, unless others still follow it, who need them to learn how it ended."""
-        if self.config.keep_files:
-            job_files.remove([self._follower(job)])
-            return
-        self._clean_submit_script(job)
-        if job_files.is_last_follower(self._followed(job), self._follower(job)):
-            job_files.remove([*self._files(job), self._followed(job)])
+        is_last = job_files.is_last_follower(self._followed(job), self._follower(job))
+        if is_last:
+            job_files.remove([self._followed(job)])
+        if not self.config.keep_files:
+            self._clean_submit_script(job)
+            if is_last:
+                job_files.remove(self._files(job))
 
     def _followed(self, job: Job) -> Path:
-        return self._file(f'{job.native_id}.followed')
+        return self._job_file(job, '.followed')
 
     def _follower(self, job: Job) -> Path:
-        return self._file(f'{job.native_id}-{job.id}.followed')
+        return self._job_file(job, f'-{job.id}.followed')
 
     def _touch_files(self, jobs: Iterable[Job]) -> None:
         """Mark the files of live jobs as used, so that they are not taken for left-overs."""
@@ -894,7 +962,7 @@ class BatchSchedulerExecutor(JobExecutor):
             return path
         if job is None or suffix is None:
             raise ValueError('Either a path or a job and a suffix is needed.')
-        return self._file(f'{job.native_id}{suffix}')
+        return self._job_file(job, suffix)
 
     def _read_aux_file(
         self, job: Optional[Job] = None, suffix: Optional[str] = None, path: Optional[Path] = None

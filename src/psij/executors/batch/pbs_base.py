@@ -6,6 +6,7 @@ of jobs is not.
 
 from __future__ import annotations
 
+import glob
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -208,6 +209,13 @@ class GenericPBSJobExecutor(TemplatedBatchExecutor):
         if not _JOB_ID.fullmatch(identifier):
             raise InvalidJobException(f'Invalid native ID: got {native_id!r}, expected one such as 12.server or 12.')
         super().attach(job, identifier)
+
+    def _job_file(self, job: Job, suffix: str) -> Path:
+        """Return the path of a file of a job, to which somebody may have attached by its number alone."""
+        path = super()._job_file(job, suffix)
+        if '.' in str(job.native_id) or path.exists():
+            return path
+        return next(self.work_directory.glob(f'{glob.escape(str(job.native_id))}.*{suffix}'), path)
 
     def _format_duration(self, d: timedelta) -> str:
         """Return a walltime with a unit for each field; a single second is the least."""

@@ -229,7 +229,8 @@ class SlurmJobExecutor(TemplatedBatchExecutor):
 
     def _must_ask_differently(self, answer: CommandResult) -> bool:
         # A version of squeue that does not know a field says so on stderr, prints blank lines, and exits with 0.
-        if self._fields is _FIELDS and not answer.exit_code and not answer.stdout.strip() and answer.stderr.strip():
+        unknown = not answer.stdout.strip() and _UNKNOWN_FIELD.search(answer.stderr) is not None
+        if self._fields is _FIELDS and not answer.exit_code and unknown:
             self._fields = _OLD_FIELDS
             return True
         return False
@@ -273,6 +274,7 @@ class SlurmJobExecutor(TemplatedBatchExecutor):
 
 # Without a width a field is neither padded nor cut. Not all versions can print the exit code.
 _FIELDS = ('-O', 'JobArrayID:|,JobID:|,StateCompact:|,exit_code:|,Reason:|')
+_UNKNOWN_FIELD = re.compile(r'Invalid job format|[Uu]nrecognized|[Uu]nknown field')
 _OLD_FIELDS = ('-o', '%i|%A|%t||%r|')
 
 # What sbatch says when the controller cannot be reached or is busy, or a limit is reached for the moment; the second

@@ -49,15 +49,12 @@ def private_directory(path: Path) -> Path:
 
 def _make_private(path: Path) -> None:
     """Make a directory and those above it; `os.makedirs` would leave the latter to the umask."""
+    if not path.parent.exists():
+        _make_private(path.parent)
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
-        pass
-    except FileNotFoundError:
-        if path.parent == path:
-            raise
-        _make_private(path.parent)
-        os.mkdir(path, 0o700)
+        pass  # another thread, or another program, may be doing the same
 
 
 def create_private(path: Union[str, Path]) -> int:

@@ -8,6 +8,7 @@ mean for a job is for the executor to decide.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 import traceback
@@ -264,7 +265,7 @@ class QueuePoller:
 
     def _warn(self, message: str) -> None:
         """Log trouble, once for each kind until the scheduler answers again."""
-        kind = message.partition('\n')[0][:80]
+        kind = re.sub(r'\d+', '', message.partition('\n')[0])[:80]  # some answers have the time in them
         log = logger.debug if kind in self._warned else logger.warning
         self._warned.add(kind)
         log('Polling error: %s', message)

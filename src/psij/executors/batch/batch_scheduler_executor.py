@@ -58,6 +58,7 @@ _SIGNAL_GRACE = 900.0  # seconds for the scheduler to say why the script got a s
 _HISTORY_GRACE = 900.0  # seconds for a history that does not answer
 _EAGER = 0.25  # seconds until the next question, when an answer is expected
 _TOLD_TO_END = 143  # what scripts report after a signal; see run_job.mustache
+_UNSURE = 'unsure'  # in the note about a cancellation of which nobody knows whether it reached the scheduler
 _STAGING_FAILED = 121  # the exit code of the staging functions
 _HISTORY_TIME = 2.0  # seconds of a round for questions about jobs that have left the queue
 _LOOKUPS = (0.5, 2.0, 5.0)  # seconds before each attempt to find a job whose submission had no clear result
@@ -612,8 +613,10 @@ class BatchSchedulerExecutor(JobExecutor):
         note = self._note_cancellation(job)
         try:
             result = self._execute(self.get_cancel_command(native_id))
-            if result.timed_out:
-                note = []  # it may have been done
+            if result.timed_out:  # it may have been done
+                for path in note:
+                    path.write_text(_UNSURE)
+                note = []
             if result.exit_code is None:
                 raise SubmitException(f'Cannot cancel the job: {result.error}.', transient=result.timed_out)
             if result.exit_code:
@@ -648,7 +651,9 @@ class BatchSchedulerExecutor(JobExecutor):
 
     def _was_cancelled(self, job: Job) -> bool:
         """Tell whether somebody has cancelled a job through this library."""
-        return os.path.exists(self._job_file(job, '.cancelled'))
+        note = job_files.read_end(self._job_file(job, '.cancelled'))
+        record = self._exit_record(job)
+        return note is not None and not (note == _UNSURE and record is not None and record.is_conclusive)
 
     def list(self) -> List[str]:  # noqa: D102
         result = self._execute(self.get_list_command())

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 def say(command: str, text: str) -> None:
     """Tell a person something on the standard error, which leaves the standard output to what was asked for."""
-    print(f'psij {command}: {text}', file=sys.stderr, flush=True)
+    sys.stderr.write(f'psij {command}: {text}\n')  # in one piece, since other threads log to the same place
+    sys.stderr.flush()
 
 
 def one_line(text: object) -> str:

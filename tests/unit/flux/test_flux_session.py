@@ -124,6 +124,7 @@ def test_no_thread_without_jobs(executor: FluxJobExecutor) -> None:
     assert run(executor, TRUE).state is JobState.COMPLETED  # with a new session
 
 
+@pytest.mark.filterwarnings('ignore:unclosed <socket:ResourceWarning')  # the garbage collector picks the order
 def test_a_session_leaves_nothing_behind(executor: FluxJobExecutor) -> None:
     """Neither descriptors, nor futures that the bindings would keep together with their handle."""
     run(executor, TRUE)

@@ -18,7 +18,7 @@ demo: $(VENV)/.package  ## Run a real job on this machine, and show what happens
 # Tests mostly wait for jobs and programs, so several run at a time; those of the contract suite most of all.
 tests: $(INSTALLED)  ## Run the tests; arguments pass through: make tests -- -k local
 ifeq ($(TEST_ARGUMENTS),)
-	@$(BIN)/python -m pytest -q -n 5 tests/contract
+	@$(BIN)/python -m pytest -q -n 8 tests/contract
 	@$(BIN)/python -m pytest -q -n 2 --ignore tests/contract
 else
 	@$(BIN)/python -m pytest $(TEST_ARGUMENTS)

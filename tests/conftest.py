@@ -12,6 +12,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default='auto',
         help='what the contract suite runs over: EXECUTOR[:LAUNCHER[:URL]],... (default: all here)',
     )
+    parser.addoption('--queue', help='the queue for jobs of the contract suite on real schedulers (default: theirs)')
+    parser.addoption(
+        '--account', help='the account for jobs of the contract suite on real schedulers (default: theirs)'
+    )
     parser.addoption(
         '--update-golden', action='store_true', help='write the golden files anew, to be looked at in a diff'
     )

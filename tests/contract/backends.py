@@ -127,6 +127,11 @@ def no_qstat(version: str) -> Callable[[], Optional[str]]:
     return missing
 
 
+def no_command(name: str) -> Callable[[], Optional[str]]:
+    """Return what tells why a scheduler is not here that has this command."""
+    return lambda: None if shutil.which(name) else f'there is no {name}'
+
+
 AS_ROOT = {'OMPI_ALLOW_RUN_AS_ROOT': '1', 'OMPI_ALLOW_RUN_AS_ROOT_CONFIRM': '1'} if os.geteuid() == 0 else {}
 MPI = ('mpirun',) if shutil.which('mpirun') else ()
 
@@ -219,6 +224,23 @@ BACKENDS = {
         patience=timedelta(seconds=120),
         native_lookup=False,
         environment=AS_ROOT,
+    ),
+    'lsf': Backend(
+        'lsf',
+        ('single', 'multiple', *MPI),
+        missing=no_command('bsub'),
+        config=fast_polling,
+        patience=timedelta(seconds=120),
+        native_lookup=False,
+        environment=AS_ROOT,
+    ),
+    'cobalt': Backend(
+        'cobalt',
+        ('single', 'multiple'),
+        missing=no_command('cqstat'),
+        config=without_blanks,
+        patience=timedelta(seconds=120),
+        native_lookup=False,
     ),
     'fake-flux': Backend(
         'flux',

@@ -29,6 +29,7 @@ class Site:
         self.executor = self.new_executor()
         self._pre_launch = directory / 'nothing.sh'
         self._pre_launch.write_text(':\n')
+        self.attributes: dict[str, Optional[str]] = {}
 
     def new_executor(self) -> JobExecutor:
         """Return one more executor for the same backend."""
@@ -46,6 +47,9 @@ class Site:
                 spec.environment = {**self.backend.environment, **value}
             else:
                 setattr(spec, field, value)
+        for field, text in self.attributes.items():
+            if spec.attributes is not None and text is not None:
+                setattr(spec.attributes, field, text)
         return spec
 
     def shell(self, script: str, **fields: object) -> JobSpec:
@@ -149,6 +153,9 @@ def missing() -> dict[str, Optional[str]]:
     return {name: backend.missing() for name, backend in BACKENDS.items()}
 
 
+_ATTRIBUTES = {'queue_name': '--queue', 'account': '--account'}
+
+
 @pytest.fixture
 def site(
     request: pytest.FixtureRequest,
@@ -171,5 +178,7 @@ def site(
     monkeypatch.chdir(directory)
     os.chmod(tmp_path, 0o755)
     site = Site(name, launcher, url, directory)
+    if name in ('slurm', 'pbs', 'torque', 'lsf', 'cobalt', 'flux'):
+        site.attributes = {field: request.config.getoption(option) for field, option in _ATTRIBUTES.items()}
     yield site
     site.eventually(lambda: site.left_files() == [], f'no files are left: {site.left_files()}')

@@ -183,6 +183,8 @@ def test_states_of_an_attached_job(site: Site) -> None:
 
 def test_attach_to_a_job_that_has_ended(site: Site) -> None:
     """What is known of it depends on the backend; it is final, and not a success that never was."""
+    if site.launcher != 'single':
+        pytest.skip('the launcher takes no part, and it takes some time')
     job = site.submit(site.shell('exit 3'))
     site.final(job)
     attached = Job()

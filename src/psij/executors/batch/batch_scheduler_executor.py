@@ -759,7 +759,9 @@ class BatchSchedulerExecutor(JobExecutor):
             record = self._exit_record(job)
             if record is not None and (record.is_conclusive or self._was_cancelled(job)):
                 self._conclude(job, None)
-            elif not (progress.listed or progress.attached) and now - progress.since < _LISTING_GRACE:
+            elif (
+                record is None and not (progress.listed or progress.attached) and now - progress.since < _LISTING_GRACE
+            ):
                 pass  # it was submitted just now
             else:
                 unknown.append(job)

@@ -556,6 +556,24 @@ def test_cancel_of_a_job_that_waits_for_its_second_run(executor: ToyExecutor) ->
     assert final(job).state is JobState.CANCELED
 
 
+def test_job_that_ends_while_it_is_cancelled_leaves_nothing(
+    executor: ToyExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files may have been removed just before the note is made."""
+    job = submitted(executor)
+    note = executor._note_cancellation
+
+    def end_and_note(job: Job) -> List[Path]:
+        executor.record('0\n')
+        executor.poll()
+        assert final(job).state is JobState.COMPLETED
+        return note(job)
+
+    monkeypatch.setattr(executor, '_note_cancellation', end_and_note)
+    job.cancel()
+    assert executor.files() == []
+
+
 def test_refused_cancel_is_an_error(executor: ToyExecutor) -> None:
     job = submitted(executor)
     executor.answers['cancel'] = result('', 1, 'permission denied')

@@ -610,7 +610,7 @@ class BatchSchedulerExecutor(JobExecutor):
         if native_id is None:
             raise SubmitException('Job does not have a native ID.')
         # Noted first, because the script may report its end before the command returns.
-        note = self._note_cancellation(job)
+        note = made = self._note_cancellation(job)
         try:
             result = self._execute(self.get_cancel_command(native_id))
             if result.timed_out:  # it may have been done
@@ -627,6 +627,9 @@ class BatchSchedulerExecutor(JobExecutor):
         except BaseException:
             job_files.remove(note)
             raise
+        finally:
+            if job.status.final:  # so its files have been removed, maybe before the note was there
+                job_files.remove(made)
         self._queue_poll_thread.poll_within(_EAGER)
 
     def _note_cancellation(self, job: Job) -> List[Path]:
@@ -887,9 +890,10 @@ class BatchSchedulerExecutor(JobExecutor):
         status.metadata = {'native_id': job.native_id, **(status.metadata or {})}
         shared_channel().unregister(job.id)
         self._queue_poll_thread.unregister_job(job)
+        removed = False
         try:
             self._read_aux_files(job, status)
-            self._remove_files(job)
+            removed = self._remove_files(job)
         except Exception as ex:  # noqa: BLE001 - of a plugin; the job must come to its end all the same
             logger.warning('Job %s: its files cannot be read or removed: %s', job.id, ex)
         if record is not None and not self._failed_to_stage_in(job, record):
@@ -897,6 +901,8 @@ class BatchSchedulerExecutor(JobExecutor):
         progress.final = status
         self._set_job_status(job, status)
         job._executor_state = None
+        if removed:  # somebody may have cancelled it since; later ones see that it has ended
+            job_files.remove([self._job_file(job, '.cancelled')])
 
     @staticmethod
     def _failed_to_stage_in(job: Job, record: ExitRecord) -> bool:
@@ -935,15 +941,20 @@ class BatchSchedulerExecutor(JobExecutor):
         suffixes = ('.ec', '.out', '.nodefile', '.cancelled')
         return [self._file(f'{job.id}_launcher.log'), *(self._job_file(job, suffix) for suffix in suffixes)]
 
-    def _remove_files(self, job: Job) -> None:
-        """Remove the files of a job, unless others still follow it, who need them to learn how it ended."""
+    def _remove_files(self, job: Job) -> bool:
+        """Remove the files of a job, unless others still follow it, who need them to learn how it ended.
+
+        Returns whether they were removed.
+        """
         is_last = job_files.is_last_follower(self._followed(job), self._follower(job))
         if is_last:
             job_files.remove([self._followed(job)])
-        if not self.config.keep_files:
-            self._clean_submit_script(job)
-            if is_last:
-                job_files.remove(self._files(job))
+        if self.config.keep_files:
+            return False
+        self._clean_submit_script(job)
+        if is_last:
+            job_files.remove(self._files(job))
+        return is_last
 
     def _followed(self, job: Job) -> Path:
         return self._job_file(job, '.followed')

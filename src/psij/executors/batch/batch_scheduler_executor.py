@@ -133,7 +133,7 @@ class _Progress:
         self.unlisted_since: Optional[float] = None
         self.ended_since: Optional[float] = None  # when the scheduler said that it has ended, or the script did
         self.reported: Optional[ExitRecord] = None
-        self.follows = False  # whether the files are needed, because no report has arrived yet
+        self.can_report = False  # whether there is a port for the reports of its script
         self.final: Optional[JobStatus] = None  # the status that it is given at its end
         self.secret = Secret()
         self.attempt = os.urandom(4).hex()
@@ -402,8 +402,8 @@ class BatchSchedulerExecutor(JobExecutor):
             raise
         self._forget_earlier(job, native_id)
         job._native_id = native_id
-        job_files.follow(self._followed(job), self._follower(job))  # until it turns out that reports arrive
-        progress.follows = True
+        if not progress.can_report:
+            job_files.follow(self._followed(job), self._follower(job))  # the files are all that tells how it ends
         logger.info('Job %s: submitted to %s as %s', job.id, self.name, native_id)
         self._set_job_status(job, JobStatus(JobState.QUEUED, metadata={'native_id': native_id}))
         try:
@@ -417,12 +417,6 @@ class BatchSchedulerExecutor(JobExecutor):
         """Remove files of an earlier job with the same ID, for schedulers that begin to count anew."""
         names = [f'{native_id}{suffix}' for suffix in ('.ec', '.out', '.nodefile', '.cancelled', '.followed')]
         job_files.remove_older([self._file(name) for name in names], self._file(f'{job.id}.job'))
-
-    def _stop_following(self, job: Job, progress: _Progress) -> None:
-        """Leave the files to others: reports arrive, which tell how the job ends."""
-        if progress.follows:
-            progress.follows = False
-            job_files.is_last_follower(self._followed(job), self._follower(job))
 
     def render_submit_script(self, job: Job, environment: bool = True) -> str:
         """Return the submit script that :meth:`submit` would write for a job, without submitting it.
@@ -463,6 +457,7 @@ class BatchSchedulerExecutor(JobExecutor):
             attempt = progress.attempt
             port = shared_channel().register(job.id, progress.secret, lambda report: self._on_report(job, report))
             if port is not None:
+                progress.can_report = True
                 reporting = Reporting(own_addresses(), port, progress.secret.tokens())
         context = script_context(
             job, command, self.work_directory, Path.cwd(), reporting, attempt, self._format_duration
@@ -700,7 +695,6 @@ class BatchSchedulerExecutor(JobExecutor):
         progress = job._executor_state
         if not isinstance(progress, _Progress) or progress.postpone(report):
             return
-        self._stop_following(job, progress)
         if report.state is not None:
             progress.reported = progress.ended_since = None  # if there was an end, the scheduler runs the job again
             self._set_job_status(job, JobStatus(report.state))

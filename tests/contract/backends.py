@@ -135,6 +135,20 @@ def no_command(name: str) -> Callable[[], Optional[str]]:
 AS_ROOT = {'OMPI_ALLOW_RUN_AS_ROOT': '1', 'OMPI_ALLOW_RUN_AS_ROOT_CONFIRM': '1'} if os.geteuid() == 0 else {}
 MPI = ('mpirun',) if shutil.which('mpirun') else ()
 
+
+def of_the_site(executor: str, missing: Callable[[], Optional[str]]) -> Backend:
+    """Return a real scheduler that is here already, with a network between its nodes."""
+    return Backend(
+        executor,
+        ('single', 'multiple', *MPI),
+        missing=missing,
+        config=fast_polling,
+        patience=timedelta(seconds=120),
+        native_lookup=False,
+        environment=AS_ROOT,
+    )
+
+
 BACKENDS = {
     'local': Backend('local', ('single', 'multiple', *MPI), environment=AS_ROOT),
     'local+script': Backend('local', ('single',), script=True),
@@ -207,33 +221,9 @@ BACKENDS = {
         native_lookup=False,
         environment={**AS_ROOT, 'OMPI_MCA_btl': 'self,tcp'},
     ),
-    'pbs': Backend(
-        'pbs',
-        ('single', 'multiple', *MPI),
-        missing=no_qstat('pbs_version'),
-        config=fast_polling,
-        patience=timedelta(seconds=120),
-        native_lookup=False,
-        environment=AS_ROOT,
-    ),
-    'torque': Backend(
-        'pbs_classic',
-        ('single', 'multiple', *MPI),
-        missing=no_qstat('Version: '),
-        config=fast_polling,
-        patience=timedelta(seconds=120),
-        native_lookup=False,
-        environment=AS_ROOT,
-    ),
-    'lsf': Backend(
-        'lsf',
-        ('single', 'multiple', *MPI),
-        missing=no_command('bsub'),
-        config=fast_polling,
-        patience=timedelta(seconds=120),
-        native_lookup=False,
-        environment=AS_ROOT,
-    ),
+    'pbs': of_the_site('pbs', no_qstat('pbs_version')),
+    'torque': of_the_site('pbs_classic', no_qstat('Version: ')),
+    'lsf': of_the_site('lsf', no_command('bsub')),
     'cobalt': Backend(
         'cobalt',
         ('single', 'multiple'),

@@ -104,3 +104,16 @@ def kind(text: str) -> str:
     if re.fullmatch(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d', text):
         return 'DATE'
     return 'TIME' if re.fullmatch(r'(\d+-)?(\d+:)?\d+:\d\d', text) else text
+
+
+def numbers(text: str) -> list[int]:
+    """Return the numbers of a list with ranges.
+
+    >>> numbers('1,3-5')
+    [1, 3, 4, 5]
+    """
+    found: list[int] = []
+    for part in text.split(','):
+        first, _, last = part.partition('-')
+        found += range(int(first), int(last or first) + 1)
+    return found

@@ -9,7 +9,7 @@ from typing import Any, Callable
 import pytest
 
 from fakes.harness import FakeCluster
-from fakes.replay import RECORDINGS, Replay, Step, recording
+from fakes.replay import RECORDINGS, Replay, Step, numbers, recording
 
 Action = Callable[[Replay], object]
 
@@ -41,16 +41,8 @@ class Scenario:
     ) -> None:
         self.names, self.schedulers = names.split(), schedulers.split()
         self.knobs, self.before = knobs or {}, before or {}
-        self.skip = {index for indices in skip or {} for index in _numbers(indices)}
+        self.skip = {index for indices in skip or {} for index in numbers(indices)}
         self.wait = WAIT_FOR_GO if gate else 'sleep 0.01'
-
-
-def _numbers(text: str) -> list[int]:
-    numbers: list[int] = []
-    for part in text.split(','):
-        first, _, last = part.partition('-')
-        numbers += range(int(first), int(last or first) + 1)
-    return numbers
 
 
 def set_knob(name: str, text: object = '') -> Action:

@@ -11,7 +11,7 @@ from typing import Any, Callable
 import pytest
 
 from fakes.harness import FakeCluster
-from fakes.replay import Replay, Step, blank_columns, kind, recording
+from fakes.replay import Replay, Step, blank_columns, kind, numbers, recording
 
 Action = Callable[[FakeCluster, Path], object]
 
@@ -43,7 +43,7 @@ class Scenario:
     ) -> None:
         self.name, self.exact_ids, self.first = name, exact_ids, first
         self.knobs, self.before = knobs or {}, before or {}
-        self.skip = {index: why for indices, why in (skip or {}).items() for index in _numbers(indices)}
+        self.skip = {index: why for indices, why in (skip or {}).items() for index in numbers(indices)}
         self.replace = (*replace, (r'sleep ([1-9]|10|15|20)\b', 'sleep 0.05'))
 
     def __repr__(self) -> str:
@@ -57,14 +57,6 @@ class Scenario:
                     if key in step:
                         step[key] = re.sub(pattern, text, step[key])
         return steps
-
-
-def _numbers(text: str) -> list[int]:
-    numbers: list[int] = []
-    for part in text.split(','):
-        first, _, last = part.partition('-')
-        numbers += range(int(first), int(last or first) + 1)
-    return numbers
 
 
 def set_knob(name: str, text: object = '') -> Action:

@@ -83,6 +83,21 @@ def write_text(fd: int, text: str) -> None:
         data = data[os.write(fd, data) :]
 
 
+def rewrite(path: Path, text: str) -> bool:
+    """Replace the text of a file that exists, and tell whether that was possible."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        write_text(fd, text)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
 def read_end(path: Union[str, Path], limit: int = MESSAGE_LIMIT) -> Optional[str]:
     """Return the text of a file, or its end if it is long; None if there is no such file."""
     try:
@@ -109,9 +124,13 @@ def remove(paths: Iterable[Union[str, Path]]) -> None:
 
 def remove_older(paths: Iterable[Path], than: Path) -> None:
     """Remove files that are older than another one, by the clock of their file system."""
+    try:
+        limit = os.stat(than).st_mtime
+    except OSError:
+        return
     for path in paths:
         try:
-            if os.stat(path).st_mtime < os.stat(than).st_mtime:
+            if os.stat(path).st_mtime < limit:
                 remove([path])
         except OSError:
             pass
@@ -131,7 +150,7 @@ def follow(followed: Path, follower: Path) -> None:
         logger.debug('Cannot mark a job as followed: %s', ex)
 
 
-def is_last_follower(followed: Path, follower: Path) -> bool:
+def unfollow(followed: Path, follower: Path) -> bool:
     """Take the mark back; tell whether nobody else follows the job."""
     _following.discard((os.getpid(), followed, follower))
     remove([follower])
@@ -147,7 +166,7 @@ _following: Set[Tuple[int, Path, Path]] = set()  # with the process: a forked ch
 def _end_following() -> None:
     """Take all marks back when a program ends before its jobs, so that others can be the last."""
     for pid, followed, follower in list(_following):
-        if pid == os.getpid() and is_last_follower(followed, follower):
+        if pid == os.getpid() and unfollow(followed, follower):
             remove([followed])
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shlex
 import stat
-import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +22,9 @@ from psij._runtime.command import CommandResult
 from psij.executors.batch import cobalt
 from psij.executors.batch.batch_scheduler_executor import UNKNOWN_ERROR
 from psij.executors.batch.cobalt import CobaltExecutorConfig, CobaltJobExecutor, parse_log, parse_qstat, parse_qsub
+
+from . import scripts
+from .scripts import TEXT, hostile
 
 GOLDEN = Path(__file__).parent.parent.parent / 'golden' / 'cobalt'
 
@@ -420,30 +421,10 @@ def test_golden_scripts(
 
 
 def run_script(executor: CobaltJobExecutor, spec: JobSpec, directory: Path, **variables: str) -> str:
-    """Run the script of a job as Cobalt would, and return what the script itself has printed."""
-    executor.work_directory.mkdir(parents=True, exist_ok=True)
-    script = directory / 'script'
-    text = io.StringIO()
-    job = Job(spec)
-    executor.generate_submit_script(job, executor._create_script_context(job), text)
-    script.write_text(text.getvalue(), encoding='utf-8', errors='surrogateescape')
-    environment = {'COBALT_JOBID': '1', 'PATH': '/usr/bin:/bin', 'HOME': str(directory), **variables}
-    subprocess.run(['/bin/bash', str(script)], env=environment, cwd=directory, check=False)
-    return (executor.work_directory / '1.out').read_text()
+    return scripts.run(executor, spec, directory, '1', COBALT_JOBID='1', **variables)
 
 
-def is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-TEXT = st.text(st.characters(exclude_characters='\0'), max_size=30).filter(is_encodable)
-HOSTILE = st.sampled_from(
-    ['$(touch pwned)', '`touch pwned`', "'; touch pwned; '", '"\n#COBALT --held\n', '{{job.id}}', '$jobid']
-)
+HOSTILE = hostile('"\n#COBALT --held\n', '$jobid')
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)

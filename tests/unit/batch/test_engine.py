@@ -717,25 +717,29 @@ def test_job_ends_whatever_a_plugin_does(executor: ToyExecutor, monkeypatch: pyt
     assert (final(job).state, final(other).state) == (JobState.COMPLETED, JobState.CANCELED)
 
 
-def test_trouble_with_one_job_does_not_affect_others(executor: ToyExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trouble_with_one_job_does_not_affect_others(
+    executor: ToyExecutor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     jobs = [Job(), Job()]
     for number, job in enumerate(jobs):
         executor.attach(job, str(number))
     on_listed = executor._on_listed
 
-    def fail_once(job: Job, status: JobStatus) -> None:
-        if job is jobs[0] and not failures:
+    def fail_twice(job: Job, status: JobStatus) -> None:
+        if job is jobs[0] and len(failures) < 2:
             failures.append(job)
             raise OSError('stale file handle')
         on_listed(job, status)
 
     failures: List[Job] = []
-    monkeypatch.setattr(executor, '_on_listed', fail_once)
+    monkeypatch.setattr(executor, '_on_listed', fail_twice)
     executor.answers['status'] = '0 r\n1 r'
     executor.poll()
     assert jobs[1].status.state is JobState.ACTIVE
     executor.poll()
+    executor.poll()
     assert jobs[0].status.state is JobState.ACTIVE
+    assert [record.levelname for record in caplog.records] == ['WARNING']
 
 
 def test_plugins_may_watch_all_states(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ that its manual gives.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -39,6 +38,9 @@ from psij.executors.batch.lsf import (
     run_limit,
     with_cause,
 )
+
+from . import scripts
+from .scripts import TEXT, hostile
 
 GOLDEN = Path(__file__).parent.parent.parent / 'golden' / 'lsf'
 
@@ -573,34 +575,11 @@ def test_golden_scripts(executor: LsfJobExecutor, name: str, request: pytest.Fix
     assert script == golden.read_text()
 
 
-def write_script(executor: LsfJobExecutor, spec: JobSpec, directory: Path) -> Path:
-    executor.work_directory.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO()
-    job = Job(spec)
-    executor.generate_submit_script(job, executor._create_script_context(job), text)
-    script = directory / 'script'
-    script.write_text(text.getvalue(), encoding='utf-8', errors='surrogateescape')
-    return script
+def run_script(executor: LsfJobExecutor, spec: JobSpec, directory: Path, **variables: str) -> str:
+    return scripts.run(executor, spec, directory, '1', LSB_JOBID='1', **variables)
 
 
-def run_script(executor: LsfJobExecutor, spec: JobSpec, directory: Path, **environment: str) -> str:
-    """Run the script of a job as LSF would, and return what the script itself has printed."""
-    script = write_script(executor, spec, directory)
-    given = {'LSB_JOBID': '1', 'PATH': '/usr/bin:/bin', 'HOME': str(directory), **environment}
-    subprocess.run(['/bin/bash', str(script)], env=given, check=False, cwd=directory)
-    return (executor.work_directory / '1.out').read_text()
-
-
-def is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-TEXT = st.text(st.characters(exclude_characters='\0'), max_size=30).filter(is_encodable)
-HOSTILE = st.sampled_from(['$(touch pwned)', "'; touch pwned; '", '"\n#BSUB -J x\n', '{{job.id}}', 'x[1-2]\n', '"\''])
+HOSTILE = hostile('"\n#BSUB -J x\n', 'x[1-2]\n')
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
@@ -683,7 +662,7 @@ def test_script_records_that_it_was_told_to_end(
     fifo = tmp_path / 'fifo'
     os.mkfifo(fifo)
     # LSF starts jobs with the signals as they are by default, which a shell's background commands do not have
-    script = write_script(executor, JobSpec('/bin/sh', ['-c', f'echo > {fifo}; exec sleep 60']), tmp_path)
+    script = scripts.write(executor, JobSpec('/bin/sh', ['-c', f'echo > {fifo}; exec sleep 60']), tmp_path)
     process = subprocess.Popen(
         ['/bin/bash', str(script)],
         env={'LSB_JOBID': '1', 'PATH': '/usr/bin:/bin'},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -34,6 +33,9 @@ from psij.executors.batch.pbs import PBSJobExecutor
 from psij.executors.batch.pbs_base import GenericPBSJobExecutor, PBSExecutorConfig, acceptable_name, parse_qsub
 from psij.executors.batch.pbs_classic import PBSClassicJobExecutor
 from psij.executors.batch.script_generator import TemplatedScriptGenerator
+
+from . import scripts
+from .scripts import TEXT, hostile
 
 GOLDEN = Path(__file__).parent.parent.parent / 'golden'
 CLASSES = {'pbs': PBSJobExecutor, 'pbs_master': PBSJobExecutor, 'torque': PBSClassicJobExecutor}
@@ -737,26 +739,11 @@ def test_golden_scripts(
     assert script == golden.read_text()
 
 
-def run_script(executor: GenericPBSJobExecutor, spec: JobSpec, directory: Path, **environment: str) -> str:
-    """Run the script of a job as the scheduler would, and return what the script itself has printed."""
-    executor.work_directory.mkdir(parents=True, exist_ok=True)
-    script = directory / 'script'
-    script.write_bytes(executor.render_submit_script(Job(spec)).encode('utf-8', 'surrogateescape'))
-    variables = {'PBS_JOBID': '1.x', 'PATH': '/usr/bin:/bin', 'HOME': str(directory), **environment}
-    subprocess.run(['/bin/bash', str(script)], env=variables, check=False, cwd=directory)
-    return (executor.work_directory / '1.x.out').read_text()
+def run_script(executor: GenericPBSJobExecutor, spec: JobSpec, directory: Path, **variables: str) -> str:
+    return scripts.run(executor, spec, directory, '1.x', PBS_JOBID='1.x', **variables)
 
 
-def is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-TEXT = st.text(st.characters(exclude_characters='\0'), max_size=30).filter(is_encodable)
-HOSTILE = st.sampled_from(['$(touch pwned)', '`touch pwned`', "'; touch pwned; '", '"\n#PBS -q x\n', '{{job.id}}'])
+HOSTILE = hostile('"\n#PBS -q x\n')
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20)

@@ -23,6 +23,9 @@ from psij._runtime.outcome import parse_exit_record
 from psij.executors.batch import slurm
 from psij.executors.batch.slurm import SlurmExecutorConfig, SlurmJobExecutor, parse_sacct, parse_sbatch, parse_squeue
 
+from . import scripts
+from .scripts import TEXT, hostile
+
 GOLDEN = Path(__file__).parent.parent.parent / 'golden' / 'slurm'
 
 
@@ -405,36 +408,11 @@ def test_subclass_in_another_module_has_the_same_template(executor: SlurmJobExec
     assert OurSlurm(config=config).render_submit_script(job) == executor.render_submit_script(job)
 
 
-def start_script(executor: SlurmJobExecutor, spec: JobSpec, directory: Path) -> subprocess.Popen[bytes]:
-    """Start the script of a job as the scheduler would."""
-    executor.work_directory.mkdir(parents=True, exist_ok=True)
-    script = directory / 'script'
-    text = io.StringIO()
-    job = Job(spec)
-    executor.generate_submit_script(job, executor._create_script_context(job), text)
-    script.write_text(text.getvalue(), encoding='utf-8', errors='surrogateescape')
-    environment = {'SLURM_JOB_ID': '1', 'PATH': '/usr/bin:/bin', 'HOME': str(directory)}
-    return subprocess.Popen(['/bin/bash', str(script)], env=environment, cwd=directory)
-
-
 def run_script(executor: SlurmJobExecutor, spec: JobSpec, directory: Path) -> str:
-    """Run the script of a job as the scheduler would, and return what the script itself has printed."""
-    start_script(executor, spec, directory).wait()
-    return (executor.work_directory / '1.out').read_text()
+    return scripts.run(executor, spec, directory, '1', SLURM_JOB_ID='1')
 
 
-def is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-TEXT = st.text(st.characters(exclude_characters='\0'), max_size=30).filter(is_encodable)
-HOSTILE = st.sampled_from(
-    ['$(touch pwned)', '`touch pwned`', "'; touch pwned; '", '"\n#SBATCH --wrap=x\n', '{{job.id}}']
-)
+HOSTILE = hostile('"\n#SBATCH --wrap=x\n')
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
@@ -496,7 +474,9 @@ def test_script_that_is_killed_records_no_success(executor: SlurmJobExecutor, tm
     """bash runs its EXIT trap when a signal kills it, and then ``$?`` may well be zero."""
     fifo = tmp_path / 'fifo'
     os.mkfifo(fifo)
-    process = start_script(executor, JobSpec('/bin/sh', ['-c', f'echo $$ > {fifo}; exec sleep 100']), tmp_path)
+    process = scripts.start(
+        executor, JobSpec('/bin/sh', ['-c', f'echo $$ > {fifo}; exec sleep 100']), tmp_path, SLURM_JOB_ID='1'
+    )
     executable = int(fifo.read_text())
     process.send_signal(signal.Signals[signame])
     os.kill(executable, signal.SIGKILL)  # bash looks at its signals when what it waits for has ended
@@ -512,7 +492,9 @@ def test_signals_for_the_executable_do_not_end_the_script(
 ) -> None:
     fifo = tmp_path / 'fifo'
     os.mkfifo(fifo)
-    process = start_script(executor, JobSpec('/bin/sh', ['-c', f'echo $$ > {fifo}; exec sleep 100']), tmp_path)
+    process = scripts.start(
+        executor, JobSpec('/bin/sh', ['-c', f'echo $$ > {fifo}; exec sleep 100']), tmp_path, SLURM_JOB_ID='1'
+    )
     executable = int(fifo.read_text())
     process.send_signal(signal.Signals[signame])
     os.kill(executable, signal.SIGKILL)

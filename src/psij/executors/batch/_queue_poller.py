@@ -61,6 +61,7 @@ class QueuePoller:
         self._listed: Dict[str, JobStatus] = {}  # what the last answer says, also about jobs that are not ours
         self._poll_error_count = 0
         self._warned: Set[str] = set()
+        self._troubled: weakref.WeakSet[Job] = weakref.WeakSet()  # jobs about which there was a warning
         self._loop = EventLoop(f'psij-poll-{name}')
         self._timer: Optional[Timer] = None
         self._interval = 0.0
@@ -182,7 +183,9 @@ class QueuePoller:
                 try:
                     self._executor._on_listed(job, status)  # type: ignore[arg-type]
                 except Exception as ex:  # noqa: BLE001 - one job, maybe of a plugin, must not affect the others
-                    self._warn(f'Job {job.id}: {ex!r}')
+                    log = logger.debug if job in self._troubled else logger.warning
+                    log('Job %s: what the scheduler says about it cannot be taken note of: %r', job.id, ex)
+                    self._troubled.add(job)
                     self.watch(job)
         if absent:
             self._executor._on_absent(self._jobs_of(absent))

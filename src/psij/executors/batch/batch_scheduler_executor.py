@@ -197,7 +197,7 @@ class BatchSchedulerExecutor(JobExecutor):
         self.work_directory = Path(os.path.abspath(self.config.work_directory)) / self.name
         self._queue_poll_thread = self._start_queue_poll_thread()
         self._cleaned = False
-        self._history_is_silent = False
+        self._history_silent_since: Optional[float] = None
 
     def _get_config(self, config: Optional[JobExecutorConfig]) -> BatchSchedulerExecutorConfig:
         if config is None:
@@ -609,9 +609,7 @@ class BatchSchedulerExecutor(JobExecutor):
         try:
             result = self._execute(self.get_cancel_command(native_id))
             if result.timed_out:  # it may have been done
-                for path in note:
-                    path.write_text(_UNSURE)
-                note = []
+                note = [path for path in note if not job_files.rewrite(path, _UNSURE)]
             if result.exit_code is None:
                 raise SubmitException(f'Cannot cancel the job: {result.error}.', transient=result.timed_out)
             if result.exit_code:
@@ -650,8 +648,10 @@ class BatchSchedulerExecutor(JobExecutor):
     def _was_cancelled(self, job: Job) -> bool:
         """Tell whether somebody has cancelled a job through this library."""
         note = job_files.read_end(self._job_file(job, '.cancelled'))
+        if note != _UNSURE:
+            return note is not None
         record = self._exit_record(job)
-        return note is not None and not (note == _UNSURE and record is not None and record.is_conclusive)
+        return record is None or not record.is_conclusive
 
     def list(self) -> List[str]:  # noqa: D102
         result = self._execute(self.get_list_command())
@@ -764,20 +764,20 @@ class BatchSchedulerExecutor(JobExecutor):
                 unknown.append(job)
         if unknown:
             self._look_into_history(unknown)
-        if self._history_is_silent:
-            self._poll_patiently(min((self._progress(job).unlisted_since or 0 for job in unknown), default=None))
+        if unknown and self._history_silent_since is not None:
+            self._poll_patiently(self._history_silent_since)
         else:
             self._queue_poll_thread.poll_within(4 * _EAGER)
 
     def _look_into_history(self, jobs: List[Job]) -> None:
-        silence = ''
         try:
             history, unasked = self._history([str(job.native_id) for job in jobs])
+            self._history_silent_since = None
         except NoAnswer as ex:
-            history, unasked, silence = {}, set(), str(ex)
-            if not self._history_is_silent:
+            history, unasked = {}, set()
+            if self._history_silent_since is None:
+                self._history_silent_since = time.monotonic()
                 logger.warning('The history of %s does not answer: %s', self.name, ex)
-        self._history_is_silent = bool(silence)
         for job in jobs:
             progress = self._progress(job)
             verdict = history.get(str(job.native_id))
@@ -786,13 +786,13 @@ class BatchSchedulerExecutor(JobExecutor):
             elif verdict is not None:
                 if verdict.state.is_greater_than(job.status.state):
                     self._set_job_status(job, _copy(verdict))
-            elif job.native_id not in unasked and self._is_lost(job, progress, silence):
+            elif job.native_id not in unasked and self._is_lost(job, progress):
                 self._conclude(job, None)
 
-    def _is_lost(self, job: Job, progress: _Progress, silence: str) -> bool:
+    def _is_lost(self, job: Job, progress: _Progress) -> bool:
         """Tell whether there has been time enough for any sign of a job that neither queue nor history know."""
         grace = _LOST_GRACE
-        if silence:
+        if self._history_silent_since is not None:
             grace = _HISTORY_GRACE
         elif progress.attached and not (progress.listed or self._is_ours(job)):
             grace = _LISTING_GRACE  # it may have been submitted just now, by another program
@@ -940,7 +940,7 @@ class BatchSchedulerExecutor(JobExecutor):
 
         Returns whether they were removed.
         """
-        is_last = job_files.is_last_follower(self._followed(job), self._follower(job))
+        is_last = job_files.unfollow(self._followed(job), self._follower(job))
         if is_last:
             job_files.remove([self._followed(job)])
         if self.config.keep_files:

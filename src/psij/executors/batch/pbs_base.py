@@ -7,6 +7,7 @@ of jobs is not.
 from __future__ import annotations
 
 import glob
+import os
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -213,7 +214,7 @@ class GenericPBSJobExecutor(TemplatedBatchExecutor):
     def _job_file(self, job: Job, suffix: str) -> Path:
         """Return the path of a file of a job, to which somebody may have attached by its number alone."""
         path = super()._job_file(job, suffix)
-        if '.' in str(job.native_id) or path.exists():
+        if '.' in str(job.native_id) or os.path.exists(path):
             return path
         return next(self.work_directory.glob(f'{glob.escape(str(job.native_id))}.*{suffix}'), path)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,6 +147,20 @@ def started() -> Iterator[dict[str, dict[str, str]]]:
                 return self[name]
 
         yield Started(environments)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def open_mpi_directory() -> Iterator[None]:
+    """Keep a directory of Open MPI 4 that all its programs on a host use, and that the last one removes.
+
+    A program that begins just then fails now and then ("orte_session_dir failed"), and many of the tests' are short.
+    """
+    directory = Path(tempfile.gettempdir(), f'ompi.{platform.node().partition(".")[0]}.{os.geteuid()}')
+    directory.mkdir(mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory, prefix='psij-tests-'):
+        yield
+    with contextlib.suppress(OSError):  # others still use it
+        directory.rmdir()
 
 
 @pytest.fixture(scope='session')

@@ -463,7 +463,8 @@ def test_submission_from_several_threads(site: Site) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [site.final(job).state for job in jobs] == [JobState.COMPLETED] * 12
+    ends = [site.final(job) for job in jobs]
+    assert [end.state for end in ends] == [JobState.COMPLETED] * 12, ends
 
 
 def test_callbacks_may_do_anything(site: Site) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from fakes.core import FOREVER, Cluster
+from fakes.core import Cluster
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ def main() -> None:
 
 def suffer(cluster: Cluster) -> None:
     """Let the faults happen that are the same for every command of every scheduler."""
-    hang = cluster.fault('hang')
-    if hang is not None and hang.strip() != 'go':  # reading a FIFO waits until somebody writes `go` to it
-        time.sleep(FOREVER)
+    fault = cluster.fault('hang')
+    if fault is not None and fault.strip() != 'go':  # reading a FIFO waits until somebody writes `go` to it
+        hang()
     rubbish = cluster.fault('rubbish')
     if rubbish is not None:
         raise Exit(0, out=rubbish or RUBBISH)
@@ -76,6 +76,14 @@ def suffer(cluster: Cluster) -> None:
     down = cluster.fault('down')
     if down is not None:
         _faults(cluster).down(cluster, down.strip())
+
+
+def hang() -> NoReturn:
+    """Do not come back, and do not stay behind when the caller is gone."""
+    caller = os.getppid()
+    while os.getppid() == caller:
+        time.sleep(0.1)
+    os._exit(1)
 
 
 def refuse_on_demand(cluster: Cluster) -> None:
@@ -89,7 +97,7 @@ def refuse_on_demand(cluster: Cluster) -> None:
 def lose_reply_on_demand(cluster: Cluster) -> None:
     """Do not come back, or fail with a time-out, although the job has been made."""
     if cluster.fault('hang_after') is not None:
-        time.sleep(FOREVER)
+        hang()
     if cluster.loses_reply or cluster.fault('lost_reply') is not None:
         _faults(cluster).lost_reply(cluster)
 

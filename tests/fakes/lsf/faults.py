@@ -5,10 +5,8 @@ Kinds of ``down``: ``mbatchd`` (the default) and ``lim``.
 
 from __future__ import annotations
 
-import time
-
-from fakes.commandline import Exit, err
-from fakes.core import FOREVER, Cluster
+from fakes.commandline import Exit, err, hang
+from fakes.core import Cluster
 
 _WORDS = {'mbatchd': 'batch system daemon', 'lim': 'LSF daemon (LIM)'}
 
@@ -17,7 +15,7 @@ def down(cluster: Cluster, kind: str) -> None:
     if cluster.command == 'bhist':
         return  # it reads a file
     err(f'{_WORDS[kind or "mbatchd"]} not responding ... still trying\n')
-    time.sleep(FOREVER)
+    hang()
 
 
 def lost_reply(cluster: Cluster) -> None:

@@ -156,7 +156,7 @@ def test_copies_that_were_submitted_before_a_refusal_are_canceled(shell: Shell, 
     cluster.set('max_submit', 1)
     done = shell.psij('run', '-n', '2', 'sleep', '60')
     assert done.returncode == 125, done.stderr
-    assert cluster.job(1).state == 'done'
+    assert cluster.job(1).kill == 'cancelled'
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 
 from psij import InvalidJobException, Job, JobSpec, JobState, JobStatus, StageIn, SubmitException
 from psij._runtime import job_files, status_channel
+from psij._runtime.status_channel import Report
 from psij.executors.batch import batch_scheduler_executor as engine
 
 from .toy import ToyExecutor, result, send, submitted, token
@@ -125,8 +126,45 @@ def test_nothing_is_promised_for_scripts_of_others(executor: ToyExecutor, monkey
     """Their templates may not look for the note."""
     monkeypatch.setattr(executor, 'generate_submit_script', lambda job, context, file: file.write('#!/bin/sh\n'))
     executor.answers['submit'] = result('', None, timed_out=True)
-    with pytest.raises(SubmitException, match='look into the queue'):
+    with pytest.raises(SubmitException, match='it will run'):
         executor.submit(Job(JobSpec('/bin/true')))
+
+
+@pytest.mark.usefixtures('no_grace')
+@pytest.mark.parametrize('has_ended', [False, True])
+def test_job_that_runs_all_the_same_is_not_submitted_again(executor: ToyExecutor, has_ended: bool) -> None:
+    """Its script says so, by a report or by having removed itself."""
+    job = Job(JobSpec('/bin/true'))
+
+    def accept(argv: List[str]) -> object:
+        if has_ended:
+            Path(argv[1]).unlink()
+        else:
+            executor._on_report(job, Report(job.id, JobState.ACTIVE, None, ''))
+        return result('', None, timed_out=True)
+
+    executor.answers['submit'] = accept  # type: ignore[assignment]
+    with pytest.raises(SubmitException, match='it has ended' if has_ended else 'it runs') as info:
+        executor.submit(job)
+    assert not info.value.transient
+
+
+def test_lookup_that_times_out_is_not_repeated(executor: ToyExecutor, no_grace: None) -> None:
+    timed_out = result('', None, timed_out=True)
+    executor.answers.update(submit=timed_out, lookup=timed_out)
+    with pytest.raises(SubmitException, match='safe to submit it again'):
+        executor.submit(Job(JobSpec('/bin/true')))
+    assert executor.asked.count(['lookup']) == 1
+
+
+def test_list_that_is_not_understood(executor: ToyExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def parse(out: str) -> List[str]:
+        raise ValueError(out)
+
+    monkeypatch.setattr(executor, 'parse_list_output', parse)
+    executor.answers['list'] = 'Welcome'
+    with pytest.raises(SubmitException, match="is not understood: 'Welcome'"):
+        executor.list()
 
 
 def test_submission_that_is_interrupted_is_withdrawn(executor: ToyExecutor) -> None:

@@ -64,6 +64,9 @@ _HISTORY_TIME = 2.0  # seconds of a round for questions about jobs that have lef
 _LOOKUPS = (0.5, 2.0, 5.0)  # seconds before each attempt to find a job whose submission had no clear result
 
 
+_LOOK_FIRST = 'Look into the queue before you submit it again.'
+
+
 class InvalidJobStateError(Exception):
     """A job cannot be cancelled because of its state: it has ended, or ends just now."""
 
@@ -148,6 +151,12 @@ class _Progress:
                 return False
             self._early.append(report)
             return True
+
+    @property
+    def has_begun(self) -> bool:
+        """True if the script has reported something before the submission is complete."""
+        with self._lock:
+            return bool(self._early)
 
     def submitted(self) -> List[Report]:
         """Return the reports that came before the submission was complete, which it is now."""
@@ -503,14 +512,7 @@ class BatchSchedulerExecutor(JobExecutor):
         found = self._look_up(job, path)
         if found is not None:
             return found
-        if self._revoke(job):
-            advice = 'the job will end without running anything, so that it is safe to submit it again.'
-        else:
-            advice = 'it will run: look into the queue before you submit it again.'
-        said = result.output.strip() or UNKNOWN_ERROR
-        raise SubmitException(
-            f'{said}\nIf the scheduler should have accepted the job all the same, {advice}', transient=True
-        )
+        raise self._explain_unclear(job, result.output.strip() or UNKNOWN_ERROR)
 
     def _look_up(self, job: Job, path: Path) -> Optional[str]:
         """Find out whether a submission succeeded that had no clear result."""
@@ -520,6 +522,8 @@ class BatchSchedulerExecutor(JobExecutor):
                 return None
             time.sleep(delay)
             result = self._execute(argv)
+            if result.timed_out:  # to try again would take minutes, and tell as little
+                return None
             if result.exit_code == 0:
                 try:
                     native_id = self._parse_lookup_output(job, path, result.stdout)
@@ -530,17 +534,26 @@ class BatchSchedulerExecutor(JobExecutor):
                     return native_id
         return None
 
-    def _revoke(self, job: Job) -> bool:
-        """Keep a job from running that may have been accepted although its submission failed.
+    def _revoke(self, job: Job) -> Path:
+        """Leave a note that keeps a job from running that may have been accepted although its submission failed."""
+        return job_files.write_private(self._file(f'{job.id}-{self._progress(job).attempt}.revoked'), '')
 
-        Returns False if its script, which is from a template of somebody else, does not look for the note.
-        """
-        note = self._file(f'{job.id}-{self._progress(job).attempt}.revoked')
-        job_files.write_private(note, '')
+    def _explain_unclear(self, job: Job, said: str) -> SubmitException:
+        """Say what is known about a job that may have been accepted although its submission failed."""
+        note = self._revoke(job)
+        if self._progress(job).has_begun:
+            return SubmitException(f'{said}\nThe scheduler has the job all the same, and it runs. {_LOOK_FIRST}')
         try:
-            return note.name in self._file(f'{job.id}.job').read_text(errors='replace')
+            script = self._file(f'{job.id}.job').read_text(errors='replace')
+        except FileNotFoundError:  # it removes itself at its end
+            return SubmitException(f'{said}\nThe scheduler has the job all the same, and it has ended. {_LOOK_FIRST}')
         except OSError:
-            return False
+            script = ''
+        if note.name in script:
+            chance = 'will end without running anything, unless it has begun just now: it is safe to submit it again.'
+        else:  # templates of others do not look for the note
+            chance = f'will run. {_LOOK_FIRST}'
+        return SubmitException(f'{said}\nIf the scheduler has the job all the same, it {chance}', transient=True)
 
     def _get_launcher_from_job(self, job: Job) -> Launcher:
         """Return the launcher of a job."""
@@ -659,7 +672,11 @@ class BatchSchedulerExecutor(JobExecutor):
             raise SubmitException(f'Cannot list the jobs: {result.error}.', transient=result.timed_out)
         if result.exit_code and not self._has_no_jobs(result):
             raise SubmitException(f'Cannot list the jobs: {result.output.strip() or UNKNOWN_ERROR}', transient=True)
-        return [native_id for native_id in self.parse_list_output(result.stdout) if native_id]
+        try:
+            return [native_id for native_id in self.parse_list_output(result.stdout) if native_id]
+        except Exception as ex:
+            message = f'Cannot list the jobs: what "{result.argv[0]}" printed is not understood: {result.output!r}.'
+            raise SubmitException(message, ex) from ex
 
     def attach(self, job: Job, native_id: str) -> None:
         """Make a job stand for one that the scheduler has already.

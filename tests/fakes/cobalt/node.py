@@ -11,7 +11,7 @@ import time
 
 from fakes.cobalt import log
 from fakes.cobalt.qsub import expand
-from fakes.core import Cluster, Job
+from fakes.core import SIGKILL, SIGTERM, Cluster, Job
 from fakes.runner import Launch
 
 LOGIN_PATH = '/usr/local/bin:/usr/bin:/bin'
@@ -32,10 +32,18 @@ def launch(cluster: Cluster, job: Job, environment: dict[str, str]) -> Launch:
     return Launch(argv, variables, job.cwd, files, lambda ex: (127, f'[Errno {ex.errno}] {ex.strerror}\n'))
 
 
+def kill_signals(job: Job) -> tuple[int, ...]:
+    """Log why the job is ended, unless qdel has done that, and return what it gets."""
+    if job.kill == 'timeout':
+        log.add(job, 'Info: maximum execution time exceeded; initiating job terminiation')
+    return SIGTERM, SIGKILL
+
+
 def ended(cluster: Cluster, job: Job, launch: Launch) -> dict[str, object]:
+    """Log the exit code, which cqm does for those jobs only that it has not ended itself."""
     status = job.wait_status or 0
     code = 128 + (status & 0x7F) if status & 0x7F else status >> 8
-    if job.kill != 'cancelled':
+    if job.kill not in ('cancelled', 'timeout'):
         log.add(job, f'Info: task completed normally with an exit code of {code}; initiating job cleanup and removal')
     return {}
 

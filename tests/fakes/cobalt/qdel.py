@@ -16,7 +16,7 @@ def main(cluster: Cluster, argv: list[str]) -> int:
     deleted = own(cluster, operands)
     for job in deleted:
         if job.active and not job.kill:
-            pending = '' if job.state == 'running' else '; it is now pending'
+            pending = '' if job.state == 'running' else ' now pending'
             log.add(job, f'Info: user delete requested with signal SIGTERM by user {cluster.user}{pending}')
         cluster.end(job.id, 'cancelled', cluster.uid)
     if deleted:

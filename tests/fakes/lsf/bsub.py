@@ -18,6 +18,7 @@ FLAGS = {'x', 'H', 'r', 'N', 'B', 'h', 'V', 'K', 'I', 'Ip', 'Is'}
 WITH_VALUE = {*'LcFWkPqRmnJbtuioeMDSfwEpavCT', 'Jd', 'is', 'Ep', 'sp', 'Zs', 'pack'}
 OF_LSF = {'env', 'cwd', 'nnodes', 'gpu', 'G', 'U', 'app', 'g', 'oo', 'eo', 'core_isolation', 'alloc_flags', 'ti', 'hl'}
 SLOTS_OF_A_HOST = 8
+WRAPPER = '( cat <<_USER_\\SCRIPT_\n'  # volclava puts a script into a here document
 
 
 class Refusal(Exit):
@@ -32,7 +33,8 @@ def main(cluster: Cluster, argv: list[str]) -> int:
     if command:
         script, shown = f'#!/bin/sh\n{" ".join(command)}\n', ' '.join(command)
     else:
-        script, shown = _read_script()
+        script = _read_script()
+        shown = _shown(script, speaks_lsf(cluster))
         in_script, _ = parse(directives(script), speaks_lsf(cluster), in_script=True)
         given = {**in_script, **given}
     refuse_on_demand(cluster)
@@ -77,15 +79,20 @@ def _usage(text: str) -> NoReturn:
     raise Exit(255, f'bsub: {text}\nUsage: bsub [-h] [-V] ...\n')
 
 
-def _read_script() -> tuple[str, str]:
-    """Return the text, and what is shown as the command."""
+def _read_script() -> str:
     parts = [b'']
     while len(parts) == 1 or parts[-1]:
         parts.append(os.read(0, 1 << 20))
     text = os.fsdecode(b''.join(parts))
     if not any(line.strip() and not line.lstrip().startswith('#') for line in text.splitlines()):
         raise Refusal('No command is specified in the script file.')
-    return text, text.rstrip('\n').replace('\n', ';')
+    return text
+
+
+def _shown(script: str, lsf: bool) -> str:
+    """Return what is shown as the command: the beginning of the script, in volclava less what it is wrapped in."""
+    length = 4094 if lsf else 255 - len(WRAPPER)
+    return os.fsdecode(os.fsencode(script.rstrip('\n').replace('\n', ';'))[:length])
 
 
 def _job(cluster: Cluster, given: dict[str, str], shown: str) -> Job:

@@ -19,6 +19,7 @@ from recordings import Step, steps
 
 from psij import InvalidJobException, Job, JobAttributes, JobSpec, JobState, ResourceSpecV1, SubmitException
 from psij._runtime.command import CommandResult
+from psij._runtime.outcome import ExitRecord, final_status
 from psij.executors.batch import cobalt
 from psij.executors.batch.batch_scheduler_executor import UNKNOWN_ERROR
 from psij.executors.batch.cobalt import CobaltExecutorConfig, CobaltJobExecutor, parse_log, parse_qstat, parse_qsub
@@ -234,6 +235,41 @@ def test_log_tells_who_deleted_a_job() -> None:
     assert (status.metadata or {})['reason'] == 'cancelled_by_system'
 
 
+BEGIN = """Jobid: 9
+qsub --time=5 --nodecount=1 x.sh
+Sun Nov 22 13:36:16 2026 +0000 (UTC) submitted with cwd set to: /home/alice
+Sun Nov 22 13:36:37 2026 +0000 (UTC) Command: '/home/alice/x.sh'
+Sun Nov 22 13:36:37 2026 +0000 (UTC) COBALT_ENDTIME=1795354607
+"""
+
+
+def log_of(*events: str) -> str:
+    return BEGIN + ''.join(f'Sun Nov 22 13:36:50 2026 +0000 (UTC) Info: {event}\n' for event in events)
+
+
+@pytest.mark.parametrize(
+    ('event', 'reason'),
+    [
+        ('user delete requested with signal SIGTERM by user alice', 'cancelled_by_user'),
+        ('user delete requested with signal SIGTERM by user alice now pending', 'cancelled_by_user'),
+        ('user delete requested with signal SIGTERM', 'cancelled_by_user'),
+        ('user delete requested with signal SIGTERM by user root now pending', 'cancelled_by_system'),
+        (
+            "forced delete requested by user 'root'; initiating job termination and removal of job from the queue",
+            'cancelled_by_system',
+        ),
+        (
+            "forced delete requested by user 'alice'; initiating job termination and removal of job from the queue",
+            'cancelled_by_user',
+        ),
+    ],
+)
+def test_each_form_of_a_deletion(event: str, reason: str) -> None:
+    status = parse_log(log_of(event), 'alice', has_run=True)
+    assert status is not None
+    assert (status.state, (status.metadata or {})['reason']) == (JobState.CANCELED, reason)
+
+
 def test_log_of_a_job_that_runs_or_has_run_is_no_sign_of_a_deletion() -> None:
     (step,) = list(steps('cobalt', 'bash', 'qsub_ok'))
     log = step.stdout.split('--\n')[2]
@@ -242,15 +278,40 @@ def test_log_of_a_job_that_runs_or_has_run_is_no_sign_of_a_deletion() -> None:
     assert parse_log(recorded_log('states', '31'), 'alice', has_run=True) is None
 
 
-@pytest.mark.parametrize(('end', 'reason'), [('1795355195', None), ('1795354607', 'timeout')])
-def test_killed_after_its_walltime(end: str, reason: Any) -> None:
-    log = (
-        f'Sun Nov 22 13:36:37 2026 +0000 (UTC) COBALT_ENDTIME={end}\nSun Nov 22 13:36:47 2026 +0000 (UTC) Info: task '
-        'completed normally with an exit code of 143; initiating job cleanup and removal\n'
-    )
-    status = parse_log(log, 'alice', has_run=True)
+OVERRUN = 'maximum execution time exceeded; initiating job terminiation'  # sic
+EXITED = 'task completed normally with an exit code of {}; initiating job cleanup and removal'
+
+
+@pytest.mark.parametrize(
+    ('events', 'state', 'code', 'reason'),
+    [
+        ([OVERRUN], JobState.FAILED, None, 'timeout'),
+        ([OVERRUN, EXITED.format(1)], JobState.FAILED, 1, 'timeout'),
+        ([OVERRUN, EXITED.format(0)], JobState.COMPLETED, 0, None),  # it was faster than the signal
+        ([OVERRUN, 'user delete requested with signal SIGKILL by user root'], JobState.FAILED, None, 'timeout'),
+        (
+            ['user delete requested with signal SIGTERM by user bob', OVERRUN],
+            JobState.CANCELED,
+            None,
+            'cancelled_by_system',
+        ),
+        ([EXITED.format(143)], JobState.FAILED, 143, None),
+    ],
+)
+def test_log_tells_that_the_walltime_was_over(events: List[str], state: JobState, code: Any, reason: Any) -> None:
+    """As after a deletion, there is no exit code. The first cause is the one that counts."""
+    status = parse_log(log_of(*events), 'alice', has_run=True)
     assert status is not None
-    assert ((status.metadata or {}).get('reason'), status.exit_code) == (reason, 143)
+    assert (status.state, status.exit_code, (status.metadata or {}).get('reason')) == (state, code, reason)
+
+
+def test_old_versions_do_not_tell_that_the_walltime_was_over() -> None:
+    """They log nothing at all about it; so all that is known is what the script has noticed."""
+    verdict = parse_log(log_of(), 'alice', has_run=True)
+    assert verdict is None
+    status = final_status(verdict, ExitRecord(143, told_to_end=True), None, cancelled=False)
+    assert (status.state, (status.metadata or {})['reason']) == (JobState.FAILED, 'signal')
+    assert 'SIGTERM' in str(status.message)
 
 
 # --- options ------------------------------------------------------------------------------------------------------
@@ -288,14 +349,16 @@ def test_every_field(executor: CobaltJobExecutor) -> None:
     ('duration', 'expected'),
     [
         (None, '0'),
-        (timedelta(0), '1'),
-        (timedelta(seconds=1), '1'),
+        (timedelta(0), '5'),
+        (timedelta(seconds=1), '5'),
+        (timedelta(minutes=5), '5'),
+        (timedelta(minutes=5, seconds=1), '6'),
         (timedelta(minutes=10), '10'),
         (timedelta(2), '2880'),
     ],
 )
 def test_walltime_is_never_missing(executor: CobaltJobExecutor, duration: Any, expected: str) -> None:
-    """qsub takes no job without one; zero is its word for the longest that is allowed."""
+    """qsub takes no job without one; zero is its word for the longest that is allowed, and sites refuse 1 to 4."""
     spec = JobSpec('/bin/true', attributes=JobAttributes())
     assert spec.attributes is not None
     spec.attributes.duration = duration
@@ -331,25 +394,23 @@ def test_directives_stand_together_below_the_first_line(executor: CobaltJobExecu
 @example('a #COBALT --held')
 @example('$(id)`id`')
 @example('-x')
-@pytest.mark.parametrize('field', ['name', 'queue_name', 'account', 'reservation_id', 'custom'])
+@pytest.mark.parametrize('field', ['queue_name', 'account', 'reservation_id', 'custom'])
 def test_value_arrives_or_is_refused(executor: CobaltJobExecutor, field: str, value: str) -> None:
     """Directives have no quotes: what cannot stand in one goes to the command line."""
     spec = JobSpec('/bin/true', name='x')
     assert spec.attributes is not None
     if field == 'custom':
         spec.attributes.custom_attributes = {'cobalt.comment': value}
-    elif field == 'name':
-        spec.name = value
     else:
         setattr(spec.attributes, field, value)
-    option = {'name': 'jobname', 'queue_name': 'queue', 'reservation_id': 'queue', 'account': 'project'}
+    option = {'queue_name': 'queue', 'reservation_id': 'queue', 'account': 'project'}
     if not value.isprintable():
         with pytest.raises(InvalidJobException, match=field):
             options(executor, spec)
         return
     words = options(executor, spec)
     assert value_of(words, option.get(field, 'comment')) == value
-    assert len(words) == len(options(executor, JobSpec('/bin/true'))) + (field != 'name')
+    assert len(words) == len(options(executor, JobSpec('/bin/true'))) + 1
 
 
 def test_repeated_option_keeps_its_order(executor: CobaltJobExecutor) -> None:
@@ -358,10 +419,31 @@ def test_repeated_option_keeps_its_order(executor: CobaltJobExecutor) -> None:
     assert value_of(options(executor, spec), 'queue') == 'c'
 
 
-def test_name_is_not_expanded(executor: CobaltJobExecutor) -> None:
-    spec = JobSpec('/bin/true', name='n-$jobid-$COBALT_JOBID-$x')
-    assert value_of(options(executor, spec), 'jobname') == 'n-_jobid-_COBALT_JOBID-$x'
-    assert "export PSIJ_JOB_NAME='n-$jobid-$COBALT_JOBID-$x'" in executor.render_submit_script(Job(spec))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+@given(name=TEXT)
+@example('n-$jobid-$COBALT_JOBID-$x')
+@example('a\nb')
+@example('ü \t"\'')
+@example(' ')
+@example('')
+def test_name_is_made_acceptable(executor: CobaltJobExecutor, name: str) -> None:
+    """It is printable ASCII in which nothing is expanded, and never empty."""
+    (word,) = [word for word in options(executor, JobSpec('/bin/true', name=name)) if word.startswith('--jobname=')]
+    assert re.fullmatch('--jobname=[!-~]([ -~]*[!-~])?', word)
+    assert '$' not in word
+
+
+@pytest.mark.parametrize(
+    ('name', 'expected'),
+    [('n-$jobid-$x', 'n-_jobid-_x'), ('a\nb', 'a_b'), (' run 1 ', 'run 1'), ('ü', '_'), (' ', 'psij'), ('', 'psij')],
+)
+def test_job_finds_its_name_as_it_was_given(
+    executor: CobaltJobExecutor, tmp_path: Path, name: str, expected: str
+) -> None:
+    spec = JobSpec('/bin/sh', ['-c', 'printf %s "$PSIJ_JOB_NAME"'], name=name, stdout_path=tmp_path / 'out')
+    assert value_of(options(executor, spec), 'jobname') == expected
+    assert run_script(executor, spec, tmp_path) == ''
+    assert (tmp_path / 'out').read_text() == name
 
 
 @pytest.mark.parametrize('key', ['a b', 'x=1', '', '-x', 'a\nb', '$(x)', 't'])
@@ -372,9 +454,14 @@ def test_name_of_a_custom_attribute_is_an_option(executor: CobaltJobExecutor, ke
 
 
 @pytest.mark.parametrize('field', ['queue_name', 'account', 'reservation_id'])
-def test_empty_value_is_refused(executor: CobaltJobExecutor, field: str) -> None:
-    with pytest.raises(InvalidJobException, match=field):
-        executor.render_submit_script(Job(JobSpec('x', attributes=JobAttributes(**{field: ''}))))  # type: ignore[arg-type]
+def test_empty_value_is_none(executor: CobaltJobExecutor, field: str) -> None:
+    spec = JobSpec('x', attributes=JobAttributes(**{field: ''}))  # type: ignore[arg-type]
+    assert options(executor, spec) == options(executor, JobSpec('x'))
+
+
+def test_empty_reservation_does_not_contradict_a_queue(executor: CobaltJobExecutor) -> None:
+    spec = JobSpec('x', attributes=JobAttributes(queue_name='debug', reservation_id=''))
+    assert value_of(options(executor, spec), 'queue') == 'debug'
 
 
 # --- scripts ------------------------------------------------------------------------------------------------------

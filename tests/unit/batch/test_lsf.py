@@ -18,19 +18,32 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 from fakes.harness import FakeCluster
-from fakes.lsf.bsub import parse
+from fakes.lsf.bsub import WRAPPER, parse
 from fakes.lsf.directives import directives as read_directives
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from recordings import Step, steps
 
-from psij import InvalidJobException, Job, JobAttributes, JobSpec, JobState, JobStatus, ResourceSpecV1, SubmitException
+from psij import (
+    InvalidJobException,
+    Job,
+    JobAttributes,
+    JobSpec,
+    JobState,
+    JobStatus,
+    ResourceSpecV1,
+    StageIn,
+    StageOut,
+    SubmitException,
+)
 from psij._runtime.command import CommandResult, run
 from psij._runtime.outcome import ExitRecord, final_status
+from psij.executors.batch import lsf
 from psij.executors.batch.batch_scheduler_executor import InvalidJobStateError
 from psij.executors.batch.lsf import (
     LsfExecutorConfig,
     LsfJobExecutor,
+    lsf_escape,
     lsf_name,
     parse_bhist,
     parse_bjobs,
@@ -47,7 +60,7 @@ GOLDEN = Path(__file__).parent.parent.parent / 'golden' / 'lsf'
 
 @pytest.fixture
 def executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LsfJobExecutor:
-    monkeypatch.delenv('LSF_ENVDIR', raising=False)
+    monkeypatch.setenv('LSF_ENVDIR', str(tmp_path))  # where there is no lsf.conf
     return LsfJobExecutor(config=LsfExecutorConfig(work_directory=tmp_path / 'work'))
 
 
@@ -166,7 +179,7 @@ def test_every_field_becomes_an_option(executor: LsfJobExecutor) -> None:
         '-R "span[ptile=12]"',
         '-gpu num=3/host',
         '-x',
-        '-M 3073KB',
+        '-M 3073',
         '-W 2:04',
         '-q debug',
         '-P "proj 1"',
@@ -211,24 +224,44 @@ def test_run_limit_is_rounded_up_and_never_zero(executor: LsfJobExecutor, second
     assert executor._format_duration(timedelta(seconds=seconds)) == expected
 
 
+GIB = 1024**3
+
+
 @pytest.mark.parametrize(
-    ('conf', 'expected'),
+    ('conf', 'memory', 'expected'),
     [
-        (None, '5KB'),
-        ('LSF_VERSION=2.2\n', '5'),
-        ('LSF_UNIT_FOR_LIMITS=GB\n', '5KB'),
-        ('# LSF_UNIT_FOR_LIMITS=GB\n', '5'),
+        ('LSF_VERSION=2.2\n', 4097, '5'),
+        ('# LSF_UNIT_FOR_LIMITS=GB\n', 4097, '5'),
+        ('LSF_UNIT_FOR_LIMITS=KB\n', 4096, '4'),
+        ('A=1\n  LSF_UNIT_FOR_LIMITS = M\n', 1024**2 + 1, '2'),
+        ('LSF_UNIT_FOR_LIMITS=GB # of all limits\n', 4 * GIB, '4'),
+        ('LSF_UNIT_FOR_LIMITS="gb"\n', 4 * GIB + 1, '5'),
+        ('LSF_UNIT_FOR_LIMITS=TB\n', 1, '1'),
     ],
 )
-def test_unit_of_memory(
-    executor: LsfJobExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conf: Optional[str], expected: str
+@pytest.mark.parametrize('place', ['LSF_ENVDIR', '/etc'])
+def test_memory_is_in_the_unit_of_the_site(
+    executor: LsfJobExecutor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    conf: str,
+    memory: int,
+    expected: str,
+    place: str,
 ) -> None:
     """volclava refuses a suffix and takes numbers as KiB; so does LSF if no unit is chosen, but most sites do that."""
-    if conf is not None:
-        (tmp_path / 'lsf.conf').write_text(conf)
-        monkeypatch.setenv('LSF_ENVDIR', str(tmp_path))
-    spec = JobSpec('/bin/true', resources=ResourceSpecV1(memory=4097))
+    (tmp_path / 'lsf.conf').write_text(conf)
+    if place == '/etc':
+        monkeypatch.delenv('LSF_ENVDIR')
+        monkeypatch.setattr(lsf, '_SYSTEM_CONFIGURATION', str(tmp_path))
+    spec = JobSpec('/bin/true', resources=ResourceSpecV1(memory=memory))
     assert options(executor, spec)['M'] == expected
+
+
+@pytest.mark.parametrize('field', ['queue_name', 'account', 'reservation_id'])
+def test_empty_value_is_none(executor: LsfJobExecutor, field: str) -> None:
+    spec = JobSpec('/bin/true', attributes=JobAttributes(**{field: ''}))  # type: ignore[arg-type]
+    assert options(executor, spec).keys() == {'J', 'n', 'R', 'W', 'o', 'e'}
 
 
 def test_whole_nodes_of_csm(executor: LsfJobExecutor) -> None:
@@ -533,9 +566,17 @@ def test_list(executor: LsfJobExecutor, monkeypatch: pytest.MonkeyPatch) -> None
     assert executor.list() == ['7', '9']
     monkeypatch.setattr(executor, '_run', lambda *args: answer(255, '{"COMMAND":"bjobs","JOBS":0,"RECORDS":[]}'))
     assert executor.list() == []
+    monkeypatch.setattr(executor, '_run', lambda *args: answer(0, ''))
+    assert executor.list() == []
     monkeypatch.setattr(executor, '_run', lambda *args: answer(255, '', 'not responding'))
     with pytest.raises(SubmitException, match='not responding'):
         executor.list()
+
+
+@pytest.mark.parametrize('text', ['No job found\n', 'Welcome\nNo unfinished job found\n'])
+def test_list_without_jobs_in_words(executor: LsfJobExecutor, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(executor, '_run', lambda *args: answer(255, '', text))
+    assert executor.list() == []
 
 
 # --- scripts --------------------------------------------------------------------------------------------------------
@@ -579,21 +620,91 @@ def run_script(executor: LsfJobExecutor, spec: JobSpec, directory: Path, **varia
     return scripts.run(executor, spec, directory, '1', LSB_JOBID='1', **variables)
 
 
-HOSTILE = hostile('"\n#BSUB -J x\n', 'x[1-2]\n')
+HOSTILE = hostile(
+    '"\n#BSUB -J x\n',
+    'x[1-2]\n',
+    'x\n#BSUB -q short\ny',
+    "it's\n # BSUB -H\n'",
+    'BSUB',
+    'BBSUBSUB',
+    'x\n#BS\\\nUB -x\n',
+    'x\n_USER_SCRIPT_\ntouch pwned\n)\n',
+    "'\n_USER_SCRIPT_\n'",
+    '_USER_SCRIPT_',
+)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 @given(argument=TEXT | HOSTILE, value=TEXT | HOSTILE, name=TEXT | HOSTILE)
+@example('x\n#BSUB -q short\ny', 'x\n_USER_SCRIPT_\ntouch pwned\n)\n', 'BSUB')
+@example('x\n_USER_SCRIPT_\ntouch pwned\n)\n', 'x\n#BSUB -q short\ny', '_USER_SCRIPT_')
 def test_rendered_script_passes_values_on_unchanged(
     executor: LsfJobExecutor, tmp_path: Path, argument: str, value: str, name: str
 ) -> None:
-    """The name that LSF cannot take is kept in the environment of the job."""
+    """They are no directives either. The name that LSF cannot take is kept in the environment of the job."""
     output = tmp_path / 'it\'s the "output"'
     program = 'import os,sys; print(ascii([sys.argv[1], os.environ["VALUE"], os.environ["PSIJ_JOB_NAME"]]))'
     spec = JobSpec('python3', ['-c', program, argument], name=name, environment={'VALUE': value}, stdout_path=output)
+    assert options(executor, spec) == {**options(executor, JobSpec('python3')), 'J': lsf_name(name)}
+    script = unwrapped(executor.render_submit_script(Job(spec)), tmp_path)
+    assert read_directives(script).count('-J') == 1
     assert run_script(executor, spec, tmp_path) == ''
     assert eval(output.read_text()) == [argument, value, name]
     assert not (tmp_path / 'pwned').exists()
+
+
+def unwrapped(script: str, directory: Path) -> str:
+    """Return a script as volclava gets it out of the here document in which it puts it; nothing of it may be run."""
+    wrapped = f'{WRAPPER}{script}\n_USER_SCRIPT_\n) > script\n'
+    done = subprocess.run(['/bin/sh'], input=os.fsencode(wrapped), cwd=directory, capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b'', b'')
+    text = os.fsdecode((directory / 'script').read_bytes())
+    assert text == f'{script}\n'
+    return text
+
+
+def test_no_field_is_a_directive_or_the_end_of_the_script(executor: LsfJobExecutor, tmp_path: Path) -> None:
+    """Whatever partial a value gets into. Only the first lines are directives, and no line ends the here document."""
+    evil = 'x\n#BSUB -q short\n_USER_SCRIPT_\ntouch pwned\n#BS\\\nUB -x\n/y'
+    executor = LsfJobExecutor(config=LsfExecutorConfig(work_directory=tmp_path / evil))
+    spec = JobSpec(
+        f'/{evil}',
+        [evil],
+        name=evil,
+        directory=f'/{evil}',
+        environment={'BSUB_VALUE': evil, 'POSIXLY_CORRECT': evil},
+        stdin_path=f'/{evil}',
+        stdout_path=f'/{evil}',
+        stderr_path=f'/{evil}',
+        pre_launch=f'/{evil}',
+        post_launch=f'/{evil}',
+        resources=ResourceSpecV1(),
+        stage_in={StageIn(f'/{evil}', evil)},
+        stage_out={StageOut(evil, f'/{evil}')},
+        cleanup={Path(evil)},
+        attributes=JobAttributes(custom_attributes={'plain': evil, 'pbs.x': evil}),
+    )
+    script = unwrapped(executor.render_submit_script(Job(spec)), tmp_path)
+    assert script.count('touch pwned') > 15
+    head, _, rest = script.partition('\nexport PSIJ_JOB_NAME=')
+    assert 'BSUB' in head
+    assert not re.search(r'BSUB|\\\nUB|_USER_SCRIPT_', rest)
+    assert read_directives(script).count('-J') == 1
+
+
+def test_variable_with_the_name_of_a_directive(executor: LsfJobExecutor, tmp_path: Path) -> None:
+    spec = JobSpec('/bin/sh', ['-c', 'echo "$BSUB_X"'], environment={'BSUB_X': 'a b ~'}, stdout_path=tmp_path / 'out')
+    assert run_script(executor, spec, tmp_path) == ''
+    assert (tmp_path / 'out').read_text() == 'a b ~\n'
+
+
+@settings(deadline=None, max_examples=40)
+@given(value=st.text(st.sampled_from('BSUB_\'"\\\n\r ')) | st.sampled_from(['BSUB', '_USER_SCRIPT_']) | TEXT)
+def test_escaped_value_is_one_word_without_a_mark(value: str) -> None:
+    word = lsf_escape(value)
+    printed = subprocess.run(['/bin/bash', '-c', f'printf %s. {word}'], stdout=subprocess.PIPE, check=True).stdout
+    assert printed == f'{value}.'.encode()
+    assert not re.search(r'BSUB|_USER_SCRIPT_|\\\r*\n', word)
 
 
 def test_environment_is_not_inherited_if_so_wanted(executor: LsfJobExecutor, tmp_path: Path) -> None:
@@ -770,6 +881,22 @@ def test_lost_id_is_found_by_the_name(cluster: FakeCluster, live: LsfJobExecutor
     cluster.unset('hang_after.bsub')
     assert str(job.native_id) not in {str(other.native_id) for other in others}
     assert final(job).exit_code == 3
+
+
+def test_others_see_the_beginning_of_the_script_only(cluster: FakeCluster, live: LsfJobExecutor) -> None:
+    """It has the mark by which a lost job is found, and none of the secrets with which the script reports."""
+    cluster.set('hold_queue')
+    job = submitted(live, 'true')
+    shown = re.search('Command <(.*)>$', cluster.run('bjobs', '-a', '-UF').stdout, re.MULTILINE)
+    assert shown is not None
+    assert len(shown[1]) in (4094, 255 - len(WRAPPER))
+    assert re.search(rf';# Submission {job.id}-\w+;', shown[1])
+    script = (live.work_directory / f'{job.id}.job').read_text()
+    tokens = set(re.findall(r'"(?:[A-Z]+ )?\$1 "([0-9a-f]+)', script))
+    assert len(tokens) >= 5
+    assert not [token for token in tokens if token in shown[1] or token in script[:4094]]
+    cluster.unset('hold_queue')
+    assert final(job).state is JobState.COMPLETED
 
 
 def test_daemons_that_are_away_hold_nobody_for_ever(cluster: FakeCluster, live: LsfJobExecutor) -> None:

@@ -67,7 +67,14 @@ _TRANSIENT = re.compile(
     re.IGNORECASE,
 )
 
-_SET_BY_COBALT = frozenset(('HOME', 'USER', 'LOGNAME', 'SHELL'))
+_LEAST_MINUTES = 5  # sites refuse less
+
+_SET_BY_COBALT = frozenset(
+    (
+        *('HOME', 'USER', 'LOGNAME', 'SHELL'),
+        *('CUDA_VISIBLE_DEVICES', 'GPU_DEVICE_ORDINAL', 'ROCR_VISIBLE_DEVICES'),  # by a prologue, on nodes with GPUs
+    )
+)
 
 _unknown_states: set[str] = set()  # those that were logged
 
@@ -82,6 +89,8 @@ class CobaltJobExecutor(TemplatedBatchExecutor):
     Custom attributes that begin with ``cobalt.`` become options in their long form, after all others: ``cobalt.attrs``
     with the value ``mcdram=flat`` becomes ``#COBALT --attrs=mcdram=flat``, and the value True stands for an option
     without a value.
+
+    Walltimes are rounded up to minutes, and to five of them, since sites refuse less.
 
     Parameters
     ----------
@@ -255,15 +264,15 @@ def _options(spec: JobSpec, log_file: Path) -> Iterator[_Option]:
     yield _Option('time', '0' if duration is None else minutes(duration))  # zero is the longest that is allowed
     if attributes is not None:
         queue, reservation = attributes.queue_name, attributes.reservation_id
-        if queue is not None and reservation is not None and queue != reservation:
+        if queue and reservation and queue != reservation:
             raise InvalidJobException(
                 f'Invalid reservation_id: got {reservation!r} together with the queue_name {queue!r}, but a '
                 'reservation of Cobalt is a queue of its own. Give one of the two.'
             )
         for option, field in (('queue', 'queue_name'), ('queue', 'reservation_id'), ('project', 'account')):
             value = getattr(attributes, field)
-            if value is not None:
-                yield _Option(option, _text(field, value))
+            if value:
+                yield _Option(option, one_line('Cobalt', field, value))
     yield _Option('output', '/dev/null')
     yield _Option('error', '/dev/null')
     yield _Option('debuglog', log_file)
@@ -272,14 +281,7 @@ def _options(spec: JobSpec, log_file: Path) -> Iterator[_Option]:
             raise InvalidJobException(
                 f'Invalid custom attribute cobalt.{key}: expected the long name of an option of qsub.'
             )
-        yield _Option(key, None if value is None else _text(f'custom attribute cobalt.{key}', value))
-
-
-def _text(field: str, value: object) -> str:
-    text = one_line('Cobalt', field, value)
-    if not text:
-        raise InvalidJobException(f'Invalid {field}: it is empty, which Cobalt does not understand.')
-    return text
+        yield _Option(key, None if value is None else one_line('Cobalt', f'custom attribute cobalt.{key}', value))
 
 
 def _resources(spec: JobSpec) -> ResourceSpecV1:
@@ -298,21 +300,21 @@ def _resources(spec: JobSpec) -> ResourceSpecV1:
 
 
 def cobalt_name(name: str) -> str:
-    """Return a name for a job in which nothing is expanded.
+    """Return the name of a job as Cobalt can take it: ASCII text, in which nothing is expanded, and not empty.
 
-    >>> cobalt_name('run $jobid')
-    'run _jobid'
+    >>> cobalt_name('run $jobid\\n'), cobalt_name(' ')
+    ('run _jobid_', 'psij')
     """
-    return one_line('Cobalt', 'name', re.sub(r'\$(?=jobid|COBALT_JOBID)', '_', name))
+    return re.sub(r'[^ -~]|\$', '_', name).strip() or 'psij'
 
 
 def minutes(duration: timedelta) -> str:
-    """Return a walltime in minutes, rounded up.
+    """Return a walltime in minutes, rounded up to what sites accept.
 
     >>> minutes(timedelta(hours=1, seconds=1)), minutes(timedelta(0))
-    ('61', '1')
+    ('61', '5')
     """
-    return str(max(1, -(-duration // timedelta(minutes=1))))
+    return str(max(_LEAST_MINUTES, -(-duration // timedelta(minutes=1))))
 
 
 # --- what the commands print -----------------------------------------------------------------------------------------
@@ -366,15 +368,20 @@ def _status(native_state: str) -> JobStatus:
     return JobStatus(state, message=_EXPLANATIONS.get(native_state), metadata={'native_state': native_state})
 
 
-_DELETED = re.compile(r' Info: user delete .*?(?: by user (\S+))?$', re.MULTILINE)
-_EXITED = re.compile(r'^(.*) \(UTC\) Info: task completed normally with an exit code of (\d+)', re.MULTILINE)
-_END_TIME = re.compile(r'\bCOBALT_ENDTIME=(\d+)$', re.MULTILINE)
+# Why Cobalt has ended a job. Of several reasons the first counts, because later ones are of no effect any more.
+_CAUSE = re.compile(
+    r' \(UTC\) Info: (?:(?P<timeout>maximum execution time exceeded)'
+    r"|(?:user|forced) delete requested(?:.* by user '?(?P<by>[^\s';]+))?)"
+)
+_EXITED = re.compile(r' \(UTC\) Info: task completed normally with an exit code of (\d+)')
 
 
 def parse_log(log: str, user: str, has_run: bool) -> Optional[JobStatus]:
     """Return the final status of a job that has left the queue, as far as its log file tells it.
 
-    A job that is deleted before it starts leaves no trace but a log that ends where it began.
+    A job that is deleted before it starts leaves no trace but a log that ends where it began. One that Cobalt has ended
+    has no exit code in the log, unless it was faster than the signal. Old versions do not log that a walltime was over;
+    nothing tells then, and nothing is guessed.
 
     Parameters
     ----------
@@ -385,34 +392,19 @@ def parse_log(log: str, user: str, has_run: bool) -> Optional[JobStatus]:
     has_run
         Whether there are other signs that the job has started.
     """
-    deleted = _DELETED.search(log)
-    if deleted is not None:
-        by_user = deleted[1] in (None, user)
+    cause, exited = _CAUSE.search(log), _EXITED.search(log)
+    code = None if exited is None else int(exited[1])
+    if code == 0:
+        return JobStatus(JobState.COMPLETED, exit_code=0)
+    if cause is not None and cause['timeout']:
+        return JobStatus(JobState.FAILED, exit_code=code, metadata={'reason': 'timeout'})
+    if cause is not None:
+        by_user = cause['by'] in (None, user)
         reason = 'cancelled_by_user' if by_user else 'cancelled_by_system'
         return JobStatus(JobState.CANCELED, metadata={'reason': reason})
-    exited = _EXITED.search(log)
-    if exited is None:
+    if code is None:
         if log.startswith('Jobid: ') and ' Command: ' not in log and not has_run:
             message = 'The job has left the queue before it was started, as jobs do that are deleted.'
             return JobStatus(JobState.CANCELED, message=message, metadata={'reason': 'cancelled_by_user'})
         return None
-    code = int(exited[2])
-    if code == 0:
-        return JobStatus(JobState.COMPLETED, exit_code=0)
-    end_time, ended = _END_TIME.search(log), _seconds(exited[1])
-    # Only jobs that did not end by themselves get here, so it was Cobalt that ended one at this time.
-    if end_time is not None and ended is not None and code > 128 and ended >= int(end_time[1]):
-        return JobStatus(JobState.FAILED, exit_code=code, metadata={'reason': 'timeout'})
     return JobStatus(JobState.FAILED, exit_code=code)
-
-
-def _seconds(date: str) -> Optional[int]:
-    """Return the time that a date stands for.
-
-    >>> _seconds('Sun Nov 22 13:36:47 2026 +0000')
-    1795354607
-    """
-    from email.utils import mktime_tz, parsedate_tz
-
-    parts = parsedate_tz(date)
-    return None if parts is None else int(mktime_tz(parts))

@@ -22,6 +22,8 @@ from psij.exceptions import InvalidJobException, SubmitException
 from psij.executors.batch._queue_poller import NoAnswer
 from psij.executors.batch._templated_executor import TemplatedBatchExecutor, job_name, one_line
 from psij.executors.batch.batch_scheduler_executor import BatchSchedulerExecutorConfig, InvalidJobStateError
+from psij.executors.batch.escape_functions import bash_escape
+from psij.executors.batch.script_generator import TemplatedScriptGenerator
 from psij.job import Job
 from psij.job_spec import JobSpec
 from psij.job_state import JobState
@@ -92,6 +94,9 @@ _INTERRUPTED, _TERMINATED, _RUN_LIMIT = 130, 143, 140  # the exit codes for SIGI
 
 _NAME_LENGTH = 254  # bytes, in volclava; LSF takes 4094
 
+_SYSTEM_CONFIGURATION = '/etc'  # the directory of lsf.conf if LSF_ENVDIR does not tell
+_MEMORY_UNITS = 'KMGTPE'  # powers of 1024 bytes, beginning with the first
+
 # What bsub says when LSF cannot be reached or is busy, or a limit is reached for the moment; in the first case it is
 # not clear whether there is a job.
 _UNCLEAR = re.compile(r'Communication time ?out', re.IGNORECASE)
@@ -135,6 +140,7 @@ class LsfJobExecutor(TemplatedBatchExecutor):
 
     def __init__(self, url: Optional[str] = None, config: Optional[BatchSchedulerExecutorConfig] = None) -> None:
         super().__init__(config=config)
+        self.generator = TemplatedScriptGenerator(self.config, self._template_path(), lsf_escape)
         self._fields = _FIELDS[0]
 
     # --- submission ----------------------------------------------------------------------------------------------
@@ -241,16 +247,38 @@ class LsfJobExecutor(TemplatedBatchExecutor):
         return ['bjobs', '-a', '-json', '-o', 'jobid', '-u', self._current_user()]
 
     def _has_no_jobs(self, result: CommandResult) -> bool:
+        if not result.stdout.strip():
+            return re.search(r'^No (unfinished )?job found', result.stderr, re.MULTILINE) is not None
         try:
             return not _records(result.stdout)
         except ValueError:
             return False
 
     def parse_list_output(self, out: str) -> List[str]:  # noqa: D102
-        return list(dict.fromkeys(str(record['JOBID']) for record in _records(out) if 'JOBID' in record))
+        records = _records(out) if out.strip() else []
+        return list(dict.fromkeys(str(record['JOBID']) for record in records if 'JOBID' in record))
 
     def _format_duration(self, d: timedelta) -> str:
         return run_limit(d)
+
+
+# --- scripts ---------------------------------------------------------------------------------------------------------
+
+_MARK = re.compile(r'BS(?=UB)|_USER_(?=SCRIPT_)|\\(?=\r*\n)')
+
+
+def lsf_escape(o: object) -> str:
+    """Return a value as one word of bash, which is also nothing but that for LSF.
+
+    A line ``#BSUB ...`` is a directive wherever it stands, and one that ends with a backslash may go on in the next.
+    volclava puts a script into a here document, which ends at a line ``_USER_SCRIPT_``; it would run what follows. So
+    these marks are broken by a pair of quotes, which bash drops. Outside of quotes that is an empty text; inside, where
+    a mark always is between single ones, it ends the text and begins it anew.
+
+    >>> lsf_escape('BSUB'), lsf_escape('x\\n#BSUB -q y'), lsf_escape(5)
+    ("BS''UB", "'x\\n#BS''UB -q y'", '5')
+    """
+    return _MARK.sub(r"\g<0>''", bash_escape(o))
 
 
 # --- options ---------------------------------------------------------------------------------------------------------
@@ -314,7 +342,7 @@ def _options(spec: JobSpec) -> Iterator[_Option]:
             yield _Option('-W', run_limit(attributes.duration))
         for name, field in (('-q', 'queue_name'), ('-P', 'account'), ('-U', 'reservation_id')):
             value = getattr(attributes, field)
-            if value is not None:
+            if value:
                 yield _Option(name, one_line('LSF', field, value))
     yield _Option('-o', '/dev/null')  # otherwise LSF sends what the job prints by mail
     yield _Option('-e', '/dev/null')
@@ -341,20 +369,22 @@ def _resource_options(spec: JobSpec, custom: List[str]) -> Iterator[_Option]:
     if resources.exclusive_node_use:
         yield _Option('-x')
     if resources.memory:
-        yield _Option('-M', f'{-(-resources.memory // 1024)}{_memory_unit()}')
+        yield _Option('-M', str(-(-resources.memory // _memory_unit())))
 
 
-def _memory_unit() -> str:
-    """Return the suffix for memory in units of 1024 bytes.
+def _memory_unit() -> int:
+    """Return how many bytes a number without a suffix stands for, which is for the site to choose.
 
-    Sites choose the unit of numbers without a suffix. Where nothing is chosen it is 1024 bytes; volclava has no other
-    choice, and does not understand suffixes.
+    Suffixes are no way around it, because volclava refuses them.
     """
+    directory = os.environ.get('LSF_ENVDIR') or _SYSTEM_CONFIGURATION
     try:
-        text = Path(os.environ['LSF_ENVDIR'], 'lsf.conf').read_text(errors='replace')
-    except (KeyError, OSError):
-        return 'KB'
-    return 'KB' if re.search(r'^\s*LSF_UNIT_FOR_LIMITS\s*=', text, re.MULTILINE) else ''
+        text = Path(directory, 'lsf.conf').read_text(errors='replace')
+    except OSError:
+        text = ''
+    chosen = re.search(rf'^\s*LSF_UNIT_FOR_LIMITS\s*=\s*["\']?([{_MEMORY_UNITS}])', text, re.MULTILINE | re.IGNORECASE)
+    letter = 'K' if chosen is None else chosen[1].upper()
+    return 1 << 10 * (_MEMORY_UNITS.index(letter) + 1)
 
 
 def _nodefile_filter(spec: JobSpec) -> str:

@@ -204,6 +204,14 @@ BACKENDS = {
         config=fast_polling,
         native_lookup=False,
     ),
+    # where most users of pbs_classic are, since the existing package's works there
+    'fake-openpbs-classic': Backend(
+        'pbs_classic',
+        ('single', 'multiple'),
+        start=fake('pbs', queues='*'),
+        config=fast_polling,
+        native_lookup=False,
+    ),
     'fake-cobalt': Backend(
         'cobalt',
         ('single', 'multiple'),

@@ -12,38 +12,40 @@ from typing import Any, Callable, Optional, cast
 import pytest
 
 from fakes.harness import FakeCluster
-from psij import Job, JobSpec, JobState, JobStatus, SubmitException
+from psij import Job, JobSpec, JobState, JobStatus, ResourceSpecV1, SubmitException
 from psij._runtime.status_channel import shared_channel
 from psij.executors.batch.pbs import PBSJobExecutor
 from psij.executors.batch.pbs_base import GenericPBSJobExecutor, PBSExecutorConfig
 from psij.executors.batch.pbs_classic import PBSClassicJobExecutor
 
 SOON = timedelta(seconds=30)
-EXECUTORS = {'pbs': PBSJobExecutor, 'torque': PBSClassicJobExecutor}
-SITES: dict[str, tuple[str, dict[str, Any]]] = {
-    'release': ('pbs', {}),
-    'master': ('pbs', {'variant': 'master'}),
-    'release without history': ('pbs', {'history': 'off'}),
-    'torque': ('torque', {}),
-    'torque that forgets at once': ('torque', {'keep': 0}),
+SITES: dict[str, tuple[Callable[..., GenericPBSJobExecutor], str, dict[str, Any]]] = {
+    'release': (PBSJobExecutor, 'pbs', {}),
+    'master': (PBSJobExecutor, 'pbs', {'variant': 'master'}),
+    'release without history': (PBSJobExecutor, 'pbs', {'history': 'off'}),
+    'torque': (PBSClassicJobExecutor, 'torque', {}),
+    'torque that forgets at once': (PBSClassicJobExecutor, 'torque', {'keep': 0}),
+    'release as if torque': (PBSClassicJobExecutor, 'pbs', {}),
+    'master as if torque': (PBSClassicJobExecutor, 'pbs', {'variant': 'master'}),
+    'release without history as if torque': (PBSClassicJobExecutor, 'pbs', {'history': 'off'}),
 }
-REMEMBERING = ['release', 'master', 'torque']
-FORGETFUL = ['release without history', 'torque that forgets at once']
+FORGETFUL = ['release without history', 'torque that forgets at once', 'release without history as if torque']
+REMEMBERING = [name for name in SITES if name not in FORGETFUL]
 
 
 class Site:
     """A cluster with an executor."""
 
     def __init__(self, name: str, path: Path, **knobs: Any) -> None:
-        scheduler, settings = SITES[name]
+        executor, scheduler, settings = SITES[name]
         self.cluster = FakeCluster(path / 'cluster', scheduler, kill_grace=0.3, **settings, **knobs)
         self.gate = path / 'gate'
         config = PBSExecutorConfig(work_directory=path / 'work', queue_polling_interval=1)
         config.initial_queue_polling_delay = cast(int, 0.2)
-        self.executor: GenericPBSJobExecutor = EXECUTORS[scheduler](config=config)
+        self.executor = executor(config=config)
 
-    def submit(self, script: str, reach: Optional[JobState] = JobState.ACTIVE) -> Job:
-        job = Job(JobSpec('/bin/sh', ['-c', script]))
+    def submit(self, script: str, reach: Optional[JobState] = JobState.ACTIVE, **fields: Any) -> Job:
+        job = Job(JobSpec('/bin/sh', ['-c', script], **fields))
         self.executor.submit(job)
         if reach is not None:
             job.wait(SOON, [reach])
@@ -232,7 +234,7 @@ def test_server_away(make: Callable[..., Site], name: str, fault: str) -> None:
     assert final(job).state is JobState.COMPLETED
 
 
-@pytest.mark.parametrize('name', ['release', 'torque'])
+@pytest.mark.parametrize('name', ['release', 'torque', 'release without history as if torque'])
 def test_lost_reply(make: Callable[..., Site], name: str) -> None:
     """The job is found by its script, and not submitted twice."""
     site = make(name, hold_queue='', **{'lost_reply.once': ''})
@@ -242,6 +244,41 @@ def test_lost_reply(make: Callable[..., Site], name: str) -> None:
     site.cluster.unset('hold_queue')
     assert final(job).state is JobState.COMPLETED
     assert len(list(site.cluster.everything())) == 1
+
+
+@pytest.mark.parametrize('name', REMEMBERING)
+def test_lost_reply_about_a_job_that_has_ended_since(make: Callable[..., Site], name: str) -> None:
+    site = make(name, **{'lost_reply.once': ''})
+    job = site.submit('exit 3', None)
+    assert site.number(job) == 1
+    assert (final(job).state, final(job).exit_code) == (JobState.FAILED, 3)
+
+
+def test_remarks_of_others_on_stderr(make: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are no reason to learn nothing about jobs, even if one of them is not known any more."""
+    site = make('release without history')
+    wrapper = site.gate.with_name('wrapper') / 'qstat'
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\necho "ERROR: ld.so: ignored." >&2\nexec {site.cluster.commands}/qstat "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{wrapper.parent}:{os.environ["PATH"]}')
+    job, other = site.waiting_jobs(2)
+    site.cluster.change(site.number(job), may_requeue=False)
+    site.end(job, 'node_failure')
+    assert (final(job).state, reason(final(job))) == (JobState.FAILED, 'lost')
+    assert other.status.state is JobState.ACTIVE
+
+
+def test_carriage_returns(make: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The development version refuses scripts with one at the end of a line."""
+    site = make('master')
+    monkeypatch.setenv('INHERITED', '1\r\n2')
+    result = site.gate.with_name('result')
+    script = f'printf %s "$INHERITED" "$GIVEN" "$0" > "{result}"'
+    job = Job(JobSpec('/bin/sh', ['-c', script, 'a\r\nb'], environment={'GIVEN': "'\r\n"}))
+    site.executor.submit(job)
+    assert final(job).state is JobState.COMPLETED
+    assert result.read_bytes() == b"1\r\n2'\r\na\r\nb"
 
 
 def test_rejection_has_the_words_of_the_scheduler(make: Callable[..., Site]) -> None:
@@ -290,6 +327,56 @@ def test_attach_by_number_without_history(make: Callable[..., Site]) -> None:
     other.wait(SOON, [JobState.ACTIVE])
     site.gate.touch()
     assert (final(other).state, final(other).exit_code) == (JobState.FAILED, 4)
+
+
+@pytest.mark.parametrize('name', ['release', 'master', 'release without history'])
+def test_attach_in_capital_letters(make: Callable[..., Site], name: str) -> None:
+    """``qstat`` takes IDs in any case of letters, and answers with the usual one."""
+    site = make(name)
+    (job,) = site.waiting_jobs(1, exit_code=4)
+    site.executor._queue_poll_thread.unregister_job(job)
+    shared_channel().unregister(job.id)
+    other = Job()
+    site.executor.attach(other, str(job.native_id).upper())
+    other.wait(SOON, [JobState.ACTIVE])
+    site.gate.touch()
+    assert (final(other).state, final(other).exit_code) == (JobState.FAILED, 4)
+
+
+@pytest.mark.parametrize('name', ['release', 'master', 'release without history'])
+def test_attach_to_a_job_of_another_server(make: Callable[..., Site], name: str) -> None:
+    """It is not assumed to have completed; the others are followed all the same."""
+    site = make(name)
+    jobs = site.waiting_jobs(2)
+    other = Job()
+    site.executor.attach(other, f'{jobs[0].native_id}.example.org')
+    assert final(other).state is JobState.FAILED
+    assert f'illegally formed job identifier: {jobs[0].native_id}.example.org' in str(final(other).message)
+    site.gate.touch()
+    assert {final(job).state for job in jobs} == {JobState.COMPLETED}
+
+
+def test_list_has_jobs_that_have_not_ended(site: Site) -> None:
+    """Torque's qselect lists the others, too, for some time after their end."""
+    ended = site.submit('true', None)
+    assert final(ended).state is JobState.COMPLETED
+    site.cluster.wait_for(site.number(ended))
+    (job,) = site.waiting_jobs(1)
+    assert site.executor.list() == [job.native_id]
+    site.cluster.change(site.number(job), state='suspended')
+    assert site.executor.list() == [job.native_id]
+
+
+def test_threads_of_each_process(make: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenPBS would count the cores of all processes, and Torque says nothing."""
+    monkeypatch.setenv('OMP_NUM_THREADS', '7')
+    resources = ResourceSpecV1(node_count=1, processes_per_node=4)
+    for name, threads in (('release', '1'), ('torque', '7')):
+        site = make(name)
+        result = site.gate.with_name('threads')
+        job = site.submit(f'echo $OMP_NUM_THREADS > "{result}"', None, resources=resources)
+        assert final(job).state is JobState.COMPLETED
+        assert result.read_text() == f'{threads}\n'
 
 
 # --- the stand-ins ----------------------------------------------------------------------------------------------------

@@ -20,21 +20,22 @@ def bash_variables() -> List[str]:
     return out.stdout.split()
 
 
-def passed_on(name: str, value: str) -> Optional[str]:
-    """Return a variable as a program sees it that is run by a bash that got it."""
-    script = 'exec /usr/bin/env -0'
+def passed_on(name: str, value: str, assign: bool) -> Optional[str]:
+    """Return a variable as a program sees it that is run by a bash that got it, or in which a script sets it."""
+    script = f"{f'export {name}={value!r}; ' if assign else ''}exec /usr/bin/env -0"
     out = subprocess.run(
-        ['/bin/bash', '-c', script], env={name: value}, capture_output=True, text=True, check=False
+        ['/bin/bash', '-c', script], env={} if assign else {name: value}, capture_output=True, text=True, check=False
     ).stdout
     variables = dict(item.split('=', 1) for item in out.split('\0') if item)
     return variables.get(name)
 
 
-def test_all_variables_that_bash_changes_are_known() -> None:
+@pytest.mark.parametrize('assign', [False, True])
+def test_all_variables_that_bash_changes_are_known(assign: bool) -> None:
     """Whatever version of bash it is; others can go through it."""
-    changed = [name for name in bash_variables() if passed_on(name, 'a:b=c') != 'a:b=c']
+    changed = [name for name in bash_variables() if passed_on(name, 'a:b=c', assign) != 'a:b=c']
     assert [name for name in changed if not is_shell_variable(name)] == []
-    assert 'PWD' in changed
+    assert ('SECONDS' if assign else 'PWD') in changed
 
 
 @pytest.mark.parametrize('name', ['HOME', 'PATH', 'LANG', 'LC_ALL', 'TERM', 'A', 'MY_VARIABLE', 'PSIJ_NODEFILE'])

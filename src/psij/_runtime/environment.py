@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from typing import Container, List, Mapping, Optional, Sequence
 
+from psij.executors.batch.escape_functions import bash_escape
 from psij.job_spec import JobSpec
 
 _SHELL_VARIABLES = frozenset(
     (
         # changed by bash on the way, as found by experiment with bash 5.2
         *('COMP_WORDBREAKS', 'EPOCHREALTIME', 'EPOCHSECONDS', 'HISTCMD', 'IFS', 'LINENO', 'OLDPWD', 'OPTERR'),
+        *('PIPESTATUS', 'SECONDS'),
         *('OPTIND', 'PPID', 'PS1', 'PS2', 'PS4', 'PWD', 'RANDOM', 'SHELLOPTS', 'SHLVL', 'SRANDOM', '_'),
         # obeyed by bash when it runs a script
         *('CDPATH', 'ENV', 'EXECIGNORE', 'FUNCNEST', 'GLOBIGNORE', 'POSIXLY_CORRECT', 'TMOUT'),
@@ -55,7 +56,7 @@ def exports(prefix: str, of_the_job: Container[str], variables: Optional[Mapping
     'export A=\\'it\\'"\\'"\\'s\\''
     """
     return '\n'.join(
-        f'export {name}={shlex.quote(value)}'
+        f'export {name}={bash_escape(value)}'
         for name, value in for_shell(os.environ if variables is None else variables).items()
         if re.fullmatch(r'[A-Za-z_]\w*', name, re.ASCII) and not name.startswith(prefix) and name not in of_the_job
     )

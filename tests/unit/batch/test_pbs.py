@@ -300,6 +300,42 @@ def test_xml_with_control_characters() -> None:
     assert parse_xml(0, named)['1.x']['job_state'] == 'R'
 
 
+NOISE = "ERROR: ld.so: object 'libfoo.so' from LD_PRELOAD cannot be preloaded: ignored."
+
+
+@pytest.mark.parametrize('name', list(CLASSES))
+def test_remarks_of_others_do_not_hide_what_qstat_says(name: str) -> None:
+    """But a server that does not answer stays one, and what is told about it has nothing of the jobs."""
+    unknown = [s for s in status_answers(name) if 'Unknown Job Id' in s.stderr]
+    away = [s for s in status_answers(name) if re.search(r'onnect|pbsconf|pbs_iff', s.stderr)]
+    assert unknown
+    assert away
+    for step in unknown:
+        quiet, noisy = (step._replace(stderr=text) for text in (step.stderr, f'{NOISE}\n{step.stderr}{NOISE}\n'))
+        assert parse(name, noisy) == parse(name, quiet)
+    listing = next(s.stdout for s in status_answers(name) if 'Variable_List' in s.stdout and not s.exit_code)
+    for step in away:
+        with pytest.raises(RuntimeError) as error:
+            parse(name, step._replace(stdout=listing, stderr=f'{NOISE}\n{unknown[0].stderr}{step.stderr}'))
+        assert step.stderr.strip().split('\n')[-1] in str(error.value).replace('\\n', '\n')
+        assert 'Variable_List' not in str(error.value)
+        with pytest.raises(RuntimeError) as error:
+            parse(name, step._replace(stdout=listing[:-20], stderr=NOISE))
+        assert 'Variable_List' not in str(error.value)
+
+
+def test_an_id_that_was_good_is_not_taken_for_a_wrong_one(executor: PBSJobExecutor) -> None:
+    """Commands that have lost their configuration say so about every ID."""
+    step = next(s for s in steps('pbs', 'qstat', 'qstat_errors') if s.argv[-1] == '12.otherserver' and '-F' in s.argv)
+    with pytest.raises(RuntimeError, match='illegally formed'):
+        executor.parse_status_output(step.exit_code, output(step))
+    executor._attached['12.otherserver'] = False
+    assert executor.parse_status_output(step.exit_code, output(step))['12.otherserver'].state is JobState.FAILED
+    executor._statuses({'12.OtherServer': {'job_state': 'R'}})
+    with pytest.raises(RuntimeError, match='illegally formed'):
+        executor.parse_status_output(step.exit_code, output(step))
+
+
 def test_no_jobs_at_all() -> None:
     assert parse_xml(0, '') == {}
 
@@ -403,6 +439,18 @@ def test_negative_exit_status(code: int, reason: str) -> None:
     assert (status.state, status.exit_code) == (JobState.FAILED, None)
     assert (status.metadata or {})['reason'] == reason
     assert status.message
+
+
+def test_an_array_of_which_a_job_has_failed() -> None:
+    """Its exit status may be 0."""
+    *_, step = (
+        s for s in steps('pbs_master', 'qstat', 'job_array') if s.argv[-1] == '145[].pbs01' and '-t' not in s.argv
+    )
+    record = parse_json(0, step.stdout)['145[].pbs01']
+    assert (record['substate'], record['Exit_status']) == ('93', '0')
+    status = _pbs_status.status(record, 'alice')
+    assert (status.state, status.exit_code) == (JobState.FAILED, None)
+    assert 'failed' in str(status.message)
 
 
 def test_no_exit_status_is_no_success() -> None:
@@ -516,9 +564,53 @@ def test_complete_answers_change_nothing(executor: PBSJobExecutor) -> None:
     assert len(executor.get_status_command(['1.x', '2.x'])) == 7
 
 
+def test_other_spellings_do_not_cut_an_answer_short(executor: PBSJobExecutor) -> None:
+    (step, *_) = (s for s in steps('pbs', 'qstat', 'job_running') if '-F' in s.argv and s.exit_code == 0)
+    native_id = next(iter(parse_json(0, step.stdout)))
+    argv = ('qstat', '-f', '-F', 'json', '-x', native_id.upper(), native_id.partition('.')[0])
+    assert not executor._must_ask_differently(CommandResult(argv, 0, step.stdout, ''))
+
+
+@pytest.mark.parametrize('name', ['pbs', 'pbs_master'])
+def test_openpbs_is_noticed_by_the_executor_for_torque(torque: PBSClassicJobExecutor, name: str) -> None:
+    """There ``qstat -x`` prints a table, in which IDs are cut short, after what the site prints."""
+    table = next(s for s in steps(name, 'qstat') if s.stdout.startswith('Job id '))
+    assert torque._must_ask_differently(answer(table)._replace(stdout=f'Welcome\n{table.stdout}'))
+    assert torque.get_status_command(['1.x']) == ['qstat', '-f', '-F', 'json', '-x', '1.x']
+    assert torque._get_history_command(['1.x']) == ['qstat', '-f', '-F', 'json', '-x', '1.x']
+    (step, *_) = (s for s in steps(name, 'qstat', 'job_running') if '-F' in s.argv and s.exit_code == 0)
+    assert not torque._must_ask_differently(answer(step))
+    assert torque.parse_status_output(0, step.stdout)
+
+
+@pytest.mark.parametrize('name', ['pbs', 'pbs_master'])
+def test_so_is_openpbs_without_history(torque: PBSClassicJobExecutor, name: str) -> None:
+    for blind in steps(name, 'qstat', 'history_off'):
+        if blind.argv[:2] == ['qstat', '-x']:
+            torque._qstat = PBSClassicJobExecutor()._qstat
+            assert torque._must_ask_differently(answer(blind))
+            assert torque.get_status_command(['1.x']) == ['qstat', '-f', '-F', 'json', '1.x']
+            assert torque._get_history_command(['1.x']) is None
+
+
+def test_torque_is_not_taken_for_openpbs(torque: PBSClassicJobExecutor) -> None:
+    for step in steps('torque', 'qstat'):
+        assert not torque._must_ask_differently(answer(step))
+    assert torque.get_status_command(['1.x']) == ['qstat', '-x', '1.x']
+
+
 def test_history_is_asked_about_one_job_at_a_time(executor: PBSJobExecutor, torque: PBSClassicJobExecutor) -> None:
     assert executor._get_history_command(['1.x', '2.x']) == ['qstat', '-f', '-F', 'json', '-x', '1.x']
     assert torque._get_history_command(['1.x']) is None
+
+
+def test_without_history_qstat_can_tell_that_an_id_is_wrong(executor: PBSJobExecutor) -> None:
+    """An ID that somebody else has given, and that no listing has shown."""
+    blind = next(s for s in steps('pbs', 'qstat', 'history_off') if '-F' in s.argv and 'not configured' in s.stderr)
+    executor._must_ask_differently(answer(blind))
+    executor._attached['2.other'] = False
+    assert executor._get_history_command(['1.x', '2.other']) == ['qstat', '-f', '-F', 'json', '2.other']
+    assert executor._get_history_command(['1.x']) is None
 
 
 # --- cancel, list, attach -------------------------------------------------------------------------------------------
@@ -635,6 +727,38 @@ def test_defaults(executor: PBSJobExecutor, torque: PBSClassicJobExecutor) -> No
         '-N true', '-l select=1:ncpus=1:mpiprocs=1', '-l place=scatter:shared', *common,
     ]  # fmt: skip
     assert directives(torque, JobSpec('/usr/bin/true')) == ['-N true', '-l nodes=1:ppn=1', *common]
+
+
+@pytest.mark.parametrize(
+    ('processes', 'cores', 'chunk'),
+    [
+        (1, None, '1:ncpus=1:mpiprocs=1'),
+        (1, 3, '1:ncpus=3:mpiprocs=1:ompthreads=3'),
+        (4, None, '1:ncpus=4:mpiprocs=4:ompthreads=1'),
+        (4, 2, '1:ncpus=8:mpiprocs=4:ompthreads=2'),
+    ],
+)
+def test_threads_are_those_of_a_process(
+    executor: PBSJobExecutor, processes: int, cores: Optional[int], chunk: str
+) -> None:
+    """Otherwise PBS sets OMP_NUM_THREADS to the cores of all of them."""
+    resources = ResourceSpecV1(process_count=processes, cpu_cores_per_process=cores)
+    assert f'-l select={chunk}' in directives(executor, JobSpec('/bin/true', resources=resources))
+
+
+@pytest.mark.parametrize('key', ['J', 'I', 'z', 'J1-3'])
+def test_options_that_make_a_job_impossible_to_follow(either: GenericPBSJobExecutor, key: str) -> None:
+    spec = JobSpec('/bin/true', attributes=JobAttributes(custom_attributes={f'pbs.{key}': True}))
+    with pytest.raises(InvalidJobException, match=f'pbs.{key}: '):
+        either.render_submit_script(Job(spec))
+
+
+def test_arrays_of_torque(executor: PBSJobExecutor, torque: PBSClassicJobExecutor) -> None:
+    """The first of its jobs to end would be taken for the end of all."""
+    spec = JobSpec('/bin/true', attributes=JobAttributes(custom_attributes={'pbs.t': '1-3'}))
+    with pytest.raises(InvalidJobException, match='one job for each element'):
+        torque.render_submit_script(Job(spec))
+    assert '-t 1-3' in directives(executor, spec)  # no option of OpenPBS, whose qsub will say so
 
 
 def test_environment_does_not_travel_with_options(either: GenericPBSJobExecutor) -> None:
@@ -787,6 +911,35 @@ def test_the_environment_is_inherited_by_the_script(
     assert variables['FLAVOUR'] == 'sweet\nand "sour"'
     assert (variables['PBS_QUEUE'], variables['TMPDIR'], variables['NCPUS']) == ('q', '/job/tmp', '3')
     assert not {'PBS_O_HOST', 'PSIJ_NODEFILE'} & variables.keys()
+
+
+def test_devices_and_threads_are_those_of_the_job(
+    executor: PBSJobExecutor, torque: PBSClassicJobExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PBS says which devices a job may use; the number of threads is set by OpenPBS alone."""
+    devices = ('CUDA_VISIBLE_DEVICES', 'GPU_DEVICE_ORDINAL', 'ROCR_VISIBLE_DEVICES')
+    for name in (*devices, 'OMP_NUM_THREADS'):
+        monkeypatch.setenv(name, '7')
+    assert not {*devices, 'OMP_NUM_THREADS'} & variables_of_a_job(executor, tmp_path).keys()
+    variables = variables_of_a_job(torque, tmp_path)
+    assert not set(devices) & variables.keys()
+    assert variables['OMP_NUM_THREADS'] == '7'
+
+
+def test_no_carriage_return_gets_into_a_script(
+    either: GenericPBSJobExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one before the end of a line, qsub takes the script for one of Windows, and refuses it."""
+    value = "\r\n'\r'\n\r"
+    monkeypatch.setenv('INHERITED', value)
+    result = tmp_path / 'result'
+    program = (
+        'import os,sys; e = os.environ; print(ascii([sys.argv[1], e["GIVEN"], e["INHERITED"], e["PSIJ_JOB_NAME"]]))'
+    )
+    spec = JobSpec('python3', ['-c', program, value], name=value, environment={'GIVEN': value}, stdout_path=result)
+    run_script(either, spec, tmp_path)
+    assert eval(result.read_text()) == [value] * 4
+    assert b'\r' not in (tmp_path / 'script').read_bytes()
 
 
 def test_a_script_to_look_at_can_leave_it_out(either: GenericPBSJobExecutor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,7 @@ _STATES = {  # qstat(1B), "job_state"
 
 _DELETED = '91'  # substate of OpenPBS: the only sign that holds, as the exit status may be anything
 _NEVER_RAN = '92'  # substate of OpenPBS, if there is no exit status: a dependency failed
+_FAILED = '93'  # substate of OpenPBS; the exit status of an array may be 0 all the same
 
 # pbs_internal.h of OpenPBS: JOB_EXEC_KILL_*; older servers have only the comment
 _LIMITS = {
@@ -61,11 +62,43 @@ _EXCEEDED = {  # the reason, and what to tell
 }
 
 _COMPLAINT_ABOUT_A_JOB = re.compile(
-    r'qstat: (Unknown Job Id |\S+ Job has finished, use -x|illegally formed job identifier: |Unknown queue destination '
-    r'|PBS is not configured to maintain job history )'
+    r'qstat: (Unknown Job Id |\S+ Job has finished, use -x|illegally formed job identifier: '
+    r'|Unknown queue destination )'
 )
+NO_ANSWER = (
+    r'cannot connect to server|Couldn\'t connect to cluster|could not connect to trqauthd|Connection refused'
+    r'|Unable to communicate with|pbs_iff|timed? ?out|No Free Connections|End of File|Premature end of message'
+)
+"""What the commands say when the server does not answer; a regular expression, without regard to case."""
+
+_NO_ANSWER = re.compile(rf'{NO_ANSWER}|pbsconf error|Error \(', re.IGNORECASE)
+_REFUSAL = re.compile(r'^qstat: illegally formed job identifier: (\S+)$', re.MULTILINE)
 
 _unknown_states: set[str] = set()  # those that were logged
+
+
+# --- complaints -----------------------------------------------------------------------------------------------------
+
+
+def _check_complaints(exit_code: int, complaints: str) -> None:
+    """Check that an exit code that is not zero means no more than that some jobs are not known.
+
+    There may be other remarks, such as of the dynamic linker, as long as none is about the server.
+    """
+    lines = [line for line in complaints.split('\n') if line and line[0] not in ' \t{}<']  # not of a document cut short
+    if not any(map(_COMPLAINT_ABOUT_A_JOB.match, lines)) or any(map(_NO_ANSWER.search, lines)):
+        # without what was printed about jobs, which has their environments
+        check_status_exit_code('qstat', exit_code, '\n'.join(lines)[-2000:])
+
+
+def refused_ids(out: str) -> Dict[str, str]:
+    """Return the IDs that cannot be those of jobs of this server, each with what qstat says about it.
+
+    >>> refused_ids('{\\n}\\nqstat: illegally formed job identifier: 1.other\\n')
+    {'1.other': 'qstat: illegally formed job identifier: 1.other'}
+    """
+    complaints = out.rpartition('</Data>')[2] if '<Data>' in out else _cut_out_json(out)[1]
+    return {found[1]: found[0] for found in _REFUSAL.finditer(complaints)}
 
 
 # --- OpenPBS: JSON ------------------------------------------------------------------------------------------------
@@ -94,7 +127,7 @@ def parse_json(exit_code: int, out: str) -> Dict[str, Record]:
     """
     document, rest = _cut_out_json(out)
     if exit_code:
-        _check_complaints(exit_code, out, rest)
+        _check_complaints(exit_code, rest)
     layout = _LAYOUT.search(document)
     if layout is not None:
         return _read_lines(document, layout['job'], layout['attribute'])
@@ -198,13 +231,6 @@ def _read_json(document: str) -> Dict[str, Record]:
     return records
 
 
-def _check_complaints(exit_code: int, out: str, complaints: str) -> None:
-    """Check that an exit code that is not zero means no more than that some jobs are not known."""
-    lines = [line for line in complaints.split('\n') if line.strip()]
-    if not lines or not all(map(_COMPLAINT_ABOUT_A_JOB.match, lines)):
-        check_status_exit_code('qstat', exit_code, out[-2000:])
-
-
 # --- Torque: XML --------------------------------------------------------------------------------------------------
 
 _XML_ATTRIBUTES = {'exit_status': 'Exit_status', 'submit_args': 'Submit_arguments'}
@@ -233,7 +259,7 @@ def parse_xml(exit_code: int, out: str) -> Dict[str, Record]:
         If this is something else.
     """
     if exit_code:
-        _check_complaints(exit_code, out, out.rpartition('</Data>')[2])
+        _check_complaints(exit_code, out.rpartition('</Data>')[2])
     records: Dict[str, Record] = {}
     for job in _XML_JOB.finditer(out):
         used = _XML_USED.search(job[1])
@@ -324,6 +350,8 @@ def _ended(record: Record, user: str) -> JobStatus:
         return _failed(message, comment, reason)
     if exit_status < 0:
         return _failed(f'The scheduler could not run the job (exit status {exit_status}).', comment, 'node_failure')
+    if exit_status == 0 and substate == _FAILED:
+        return JobStatus(JobState.FAILED, message=comment or None)  # an array, of which a job has failed
     if exit_status == 0:
         return JobStatus(JobState.COMPLETED, exit_code=0)
     return JobStatus(JobState.FAILED, message=comment or None, exit_code=shell_code(exit_status))

@@ -41,8 +41,9 @@ class PBSJobExecutor(GenericPBSJobExecutor):
     def _resource_directives(self, resources: ResourceSpecV1) -> Iterator[str]:
         processes, cores = per_node(resources)
         chunk = f'{resources.computed_node_count}:ncpus={cores}:mpiprocs={processes}'
-        if resources.cpu_cores_per_process:
-            chunk += f':ompthreads={resources.cpu_cores_per_process}'  # else PBS counts the cores of all processes
+        if processes > 1 or resources.cpu_cores_per_process:
+            # else PBS sets OMP_NUM_THREADS to the cores of all processes
+            chunk += f':ompthreads={resources.cpu_cores_per_process or 1}'
         if resources.gpu_cores_per_process:
             chunk += f':ngpus={processes * resources.gpu_cores_per_process}'
         if resources.memory:

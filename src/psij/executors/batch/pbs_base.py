@@ -9,30 +9,33 @@ from __future__ import annotations
 import glob
 import os
 import re
+import time
 from datetime import timedelta
 from pathlib import Path
-from typing import Collection, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Collection, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from psij._runtime.command import CommandResult
 from psij._runtime.environment import exports
 from psij._runtime.script_context import native_attributes
 from psij.exceptions import InvalidJobException, SubmitException
 from psij.executors.batch import _pbs_status
+from psij.executors.batch._pbs_qstat import JOB_ID, OpenPBSQstat, Qstat
 from psij.executors.batch._templated_executor import TemplatedBatchExecutor, job_name, one_line
 from psij.executors.batch.batch_scheduler_executor import BatchSchedulerExecutorConfig, InvalidJobStateError
 from psij.executors.batch.script_generator import TemplatedScriptGenerator
 from psij.job import Job
 from psij.job_executor_config import JobExecutorConfig
 from psij.job_spec import JobSpec
+from psij.job_state import JobState
 from psij.job_status import JobStatus
 from psij.resource_spec import ResourceSpecV1
 
-_FEW = 10  # IDs in one command; each costs a login and, with OpenPBS, one of 512 ports that then rests for a minute
+_RECENTLY = 600.0  # seconds, within which a job has started that is looked for
+_FEW = 10  # jobs that have ended and may be the one that is looked for
 
 _TRANSIENT = re.compile(
-    r'cannot connect to server|Couldn\'t connect to cluster|Connection refused|Unable to communicate with'
-    r'|could not connect to trqauthd|pbs_iff|timed? ?out|No Free Connections|End of File|Premature end of message'
-    r'|would exceed .* limit|Maximum number of jobs already in queue|Resource temporarily unavailable',
+    rf'{_pbs_status.NO_ANSWER}|would exceed .* limit|Maximum number of jobs already in queue'
+    r'|Resource temporarily unavailable',
     re.IGNORECASE,
 )
 _UNCLEAR = re.compile(r'timed? ?out|End of File|Premature end of message', re.IGNORECASE)
@@ -40,10 +43,10 @@ _NOTHING_TO_CANCEL = re.compile(
     r'Unknown Job Id|nonexistent job id|Job has finished|Request invalid for state of job', re.IGNORECASE
 )
 
-_OF_THE_JOB = frozenset(
-    ('ENVIRONMENT', 'HOSTNAME', 'NCPUS', 'OMP_NUM_THREADS', 'PSIJ_JOB_NAME', 'PSIJ_NODEFILE', 'TMPDIR')
+_ARRAY = (
+    'an array would count as one job, which ends with the first of its elements. Submit one job for each element; '
+    'JobExecutor.attach can follow the jobs of an array that was submitted otherwise.'
 )
-"""Variables that PBS or we set for each job; what the submitting program has there describes another place."""
 
 
 class PBSExecutorConfig(BatchSchedulerExecutorConfig):
@@ -72,6 +75,21 @@ class GenericPBSJobExecutor(TemplatedBatchExecutor):
     # such as PBS_SERVER and PBS_CONF_FILE, say where the server is.
     _dropped_variables = ('PBS_DPREFIX', 'PBS_QSTAT_')
 
+    _of_the_job = frozenset(
+        (
+            *('ENVIRONMENT', 'HOSTNAME', 'NCPUS', 'OMP_NUM_THREADS', 'PSIJ_JOB_NAME', 'PSIJ_NODEFILE', 'TMPDIR'),
+            *('CUDA_VISIBLE_DEVICES', 'GPU_DEVICE_ORDINAL', 'ROCR_VISIBLE_DEVICES'),
+        )
+    )
+    """Variables that PBS or we set for each job; what the submitting program has there describes another place."""
+
+    _refused_options: Dict[str, str] = {
+        'I': 'an interactive job needs a terminal, and runs no script.',
+        'J': _ARRAY,
+        'z': 'qsub prints no job ID then, without which the job cannot be followed.',
+    }
+    """The options that custom attributes cannot have, each with the reason."""
+
     def __init__(
         self,
         generator: Optional[TemplatedScriptGenerator],
@@ -79,8 +97,8 @@ class GenericPBSJobExecutor(TemplatedBatchExecutor):
         config: Optional[JobExecutorConfig] = None,
     ) -> None:
         super().__init__(url, config, generator)
-        self._has_history = True
-        self._ids_at_once = _FEW
+        self._qstat: Qstat = OpenPBSQstat()
+        self._attached: Dict[str, bool] = {}  # the IDs that somebody else has given, and whether qstat has shown them
 
     # --- the script ----------------------------------------------------------------------------------------------
 
@@ -102,7 +120,7 @@ class GenericPBSJobExecutor(TemplatedBatchExecutor):
                 yield self._reservation_directive(attributes.reservation_id)
         yield '-o /dev/null'
         yield '-e /dev/null'
-        yield from custom_options(self._scheduler, spec, 'pbs')
+        yield from custom_options(self._scheduler, spec, 'pbs', self._refused_options)
 
     def _resource_directives(self, resources: ResourceSpecV1) -> Iterable[str]:
         """Return the directives for resources; none by default, for templates that have their own."""
@@ -116,7 +134,7 @@ class GenericPBSJobExecutor(TemplatedBatchExecutor):
         context = super()._create_script_context(job)
         psij = context['psij']
         if isinstance(psij, dict) and job.spec is not None:
-            psij['inherited'] = exports('PBS_', _OF_THE_JOB) if job.spec.inherit_environment else ''
+            psij['inherited'] = exports('PBS_', self._of_the_job) if job.spec.inherit_environment else ''
         return context
 
     # --- commands ------------------------------------------------------------------------------------------------
@@ -134,11 +152,31 @@ class GenericPBSJobExecutor(TemplatedBatchExecutor):
         return result.timed_out or _UNCLEAR.search(result.output) is not None
 
     def _get_lookup_command(self, job: Job, submit_file_path: Path) -> Optional[List[str]]:
-        return self._status_command()
+        return self._qstat.command()
 
     def _parse_lookup_output(self, job: Job, submit_file_path: Path, out: str) -> Optional[str]:
-        for native_id, record in self._records(0, out).items():
+        return self._submitted(submit_file_path, out) or self._look_up_ended(submit_file_path)
+
+    def _submitted(self, submit_file_path: Path, out: str) -> Optional[str]:
+        """Return the ID of the job with a script, if it is among those that qstat has listed."""
+        for native_id, record in self._qstat.records(0, out).items():
             if str(submit_file_path) in record.get('Submit_arguments', ''):
+                return native_id
+        return None
+
+    def _look_up_ended(self, submit_file_path: Path) -> Optional[str]:
+        """Return the ID of the job with a script, if it is in the history.
+
+        The whole history may be that of weeks and all users, so that only the user's latest jobs are asked about.
+        """
+        if not self._qstat.has_history:
+            return None
+        since = time.strftime('%Y%m%d%H%M', time.localtime(time.time() - _RECENTLY))
+        answer = self._execute(['qselect', '-x', '-u', self._current_user(), f'-ts.gt.{since}'])
+        latest = self.parse_list_output(answer.stdout)[-_FEW:] if answer.exit_code == 0 else []
+        for native_id in reversed(latest):
+            answer = self._execute(self._qstat.command([native_id]))
+            if answer.exit_code == 0 and self._submitted(submit_file_path, answer.stdout):
                 return native_id
         return None
 
@@ -155,75 +193,75 @@ class GenericPBSJobExecutor(TemplatedBatchExecutor):
         return ['qselect', '-u', self._current_user()]  # qstat -u cuts IDs short
 
     def get_status_command(self, native_ids: Collection[str]) -> List[str]:  # noqa: D102
-        return self._status_command(native_ids if len(native_ids) <= self._ids_at_once else ())
-
-    def _status_command(self, native_ids: Collection[str] = ()) -> List[str]:
-        """Return the command that asks about some jobs, or about all that have not ended."""
-        history = ['-x'] if native_ids and self._has_history else []
-        return ['qstat', '-f', '-F', 'json', *history, *native_ids]
+        return self._qstat.status_command(native_ids)
 
     def _must_ask_differently(self, answer: CommandResult) -> bool:
-        if self._has_history and 'PBS is not configured to maintain job history' in answer.stderr:
-            self._has_history = False  # -x lists nothing, not even running jobs, and ends with exit code 0
-            return True
-        if not self._has_history and 'Job has finished, use -x' in answer.stderr:
-            self._has_history = True
-            return True
-        if self._ids_at_once > 1 and self._is_cut_short(answer):
-            self._ids_at_once = 1
-            return True
-        return False
-
-    def _is_cut_short(self, answer: CommandResult) -> bool:
-        """Tell whether an answer does not have all jobs that were asked about, and does not say why.
-
-        Versions since December 2023 print only the first of several jobs.
-        """
-        native_ids = [argument for argument in answer.argv if _JOB_ID.fullmatch(argument)]
-        if len(native_ids) < 2 or answer.exit_code is None:
-            return False
-        try:
-            records = self._records(answer.exit_code, answer.stdout if answer.exit_code == 0 else answer.output)
-        except Exception:  # noqa: BLE001 - the poller will find the same, and say so
-            return False
-        listed = self._statuses(records).keys()
-        return any(native_id not in listed and native_id not in answer.stderr for native_id in native_ids)
+        return self._qstat.must_ask_differently(answer)
 
     def parse_status_output(self, exit_code: int, out: str) -> Dict[str, JobStatus]:  # noqa: D102
-        return self._statuses(self._records(exit_code, out))
-
-    def _records(self, exit_code: int, out: str) -> Dict[str, _pbs_status.Record]:
-        """Cut the output of the status command into the attributes of each job."""
-        return _pbs_status.parse_json(exit_code, out)
+        statuses = self._statuses(self._qstat.records(exit_code, out))
+        if exit_code:
+            statuses.update(self._refused(out))
+        return statuses
 
     def _statuses(self, records: Dict[str, _pbs_status.Record]) -> Dict[str, JobStatus]:
-        return _pbs_status.statuses(records, self._current_user())
+        """Return the status of each job, also by its ID as it was spelled by who has attached to it."""
+        statuses = _pbs_status.statuses(records, self._current_user())
+        if self._attached:
+            listed = {native_id.lower(): status for native_id, status in statuses.items()}
+            for native_id in list(self._attached):
+                status = listed.get(native_id.lower())
+                if status is not None:
+                    statuses[native_id] = status
+                    self._attached[native_id] = True
+        return statuses
+
+    def _refused(self, out: str) -> Dict[str, JobStatus]:
+        """Return the status of jobs whose IDs cannot be those of jobs of this server.
+
+        Raises
+        ------
+        RuntimeError
+            If they can: the commands may have lost their configuration.
+        """
+        refused: Dict[str, JobStatus] = {}
+        for native_id, complaint in _pbs_status.refused_ids(out).items():
+            if self._attached.get(native_id, True):
+                raise RuntimeError(f'{complaint} (which was known before)')
+            message = f'{complaint} (expected an ID as qsub and qselect print it)'
+            refused[native_id] = JobStatus(JobState.FAILED, message=message)
+        return refused
 
     def _get_history_command(self, native_ids: List[str]) -> Optional[List[str]]:
-        return self._status_command(native_ids[:1]) if self._has_history else None
+        if not self._qstat.has_history:
+            # it can still tell whether an ID that somebody has given is one of this server
+            native_ids = [native_id for native_id in native_ids if self._attached.get(native_id) is False]
+        return self._qstat.command(native_ids[:1]) if native_ids else None
 
     def _parse_history_output(self, exit_code: int, out: str) -> Optional[Dict[str, JobStatus]]:
         return self.parse_status_output(exit_code, out)
 
     def attach(self, job: Job, native_id: str) -> None:  # noqa: D102
         identifier = str(native_id).strip()
-        if not _JOB_ID.fullmatch(identifier):
+        if not JOB_ID.fullmatch(identifier):
             raise InvalidJobException(f'Invalid native ID: got {native_id!r}, expected one such as 12.server or 12.')
+        self._attached.setdefault(identifier, False)
         super().attach(job, identifier)
 
     def _job_file(self, job: Job, suffix: str) -> Path:
-        """Return the path of a file of a job, to which somebody may have attached by its number alone."""
+        """Return the path of a file of a job, to whose ID somebody may have attached in another spelling."""
         path = super()._job_file(job, suffix)
-        if '.' in str(job.native_id) or os.path.exists(path):
+        if os.path.exists(path):
             return path
-        return next(self.work_directory.glob(f'{glob.escape(str(job.native_id))}.*{suffix}'), path)
+        native_id = str(job.native_id)
+        if '.' in native_id:
+            usual = self._file(f'{native_id.lower()}{suffix}')
+            return usual if usual != path and os.path.exists(usual) else path
+        return next(self.work_directory.glob(f'{glob.escape(native_id)}.*{suffix}'), path)
 
     def _format_duration(self, d: timedelta) -> str:
         """Return a walltime with a unit for each field; a single second is the least."""
         return super()._format_duration(max(d, timedelta(seconds=1)))
-
-
-_JOB_ID = re.compile(r'\d+(\[\d*\])?(\.[\w.-]+)?', re.ASCII)
 
 
 def parse_qsub(out: str) -> str:
@@ -233,7 +271,7 @@ def parse_qsub(out: str) -> str:
     ('123.pbs01', '7[].pbs01')
     """
     for line in reversed(out.split('\n')):
-        if _JOB_ID.fullmatch(line.strip()):
+        if JOB_ID.fullmatch(line.strip()):
             return line.strip()
     raise ValueError(f'qsub printed no job ID: {out!r}')
 
@@ -274,18 +312,33 @@ def option(scheduler: str, letter: str, field: str, value: object) -> str:
     return f'-{letter} {word(scheduler, field, value)}'
 
 
-def custom_options(scheduler: str, spec: JobSpec, prefix: str) -> Iterator[str]:
+def custom_options(
+    scheduler: str, spec: JobSpec, prefix: str, refused: Optional[Mapping[str, str]] = None
+) -> Iterator[str]:
     """Return the directives for the custom attributes with a prefix, in order.
+
+    Parameters
+    ----------
+    scheduler
+        The name that messages have.
+    spec
+        The specification.
+    prefix
+        The prefix.
+    refused
+        The letters of options that cannot be used, each with the reason.
 
     Raises
     ------
     InvalidJobException
-        If the name of one is not that of an option, or its value cannot stand in a directive.
+        If the name of one is not that of an option that can be used, or its value cannot stand in a directive.
     """
     for key, value in native_attributes(spec, prefix):
         field = f'custom attribute {prefix}.{key}'
         if not re.fullmatch(r'[A-Za-z-][\w.-]*', key, re.ASCII):
             raise InvalidJobException(f'Invalid {field}: expected an option of qsub of {scheduler} after the dot.')
+        if refused and key[0] in refused:
+            raise InvalidJobException(f'Invalid {field}: {refused[key[0]]}')
         yield f'-{key}' if value is None else option(scheduler, key, field, value)
 
 

@@ -1,15 +1,16 @@
-"""Torque, driven through ``qsub``, ``qstat``, ``qdel`` and ``qselect``.
+"""Torque, driven through ``qsub``, ``qstat``, ``qdel`` and ``qselect``, and OpenPBS with directives as Torque has them.
 
 Recorded with Torque 6.1 (``tests/recordings/torque``); see :mod:`._pbs_status` for what ``qstat`` prints.
 """
 
 from __future__ import annotations
 
-from typing import Collection, Dict, Iterator, List, Optional
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional
 
 from psij._runtime.command import CommandResult
 from psij.exceptions import InvalidJobException
-from psij.executors.batch import _pbs_status
+from psij.executors.batch._pbs_qstat import OpenPBSQstat, TorqueQstat, is_of_openpbs
 from psij.executors.batch.pbs_base import GenericPBSJobExecutor, PBSExecutorConfig, option, per_node
 from psij.job import Job
 from psij.job_executor_config import JobExecutorConfig
@@ -19,9 +20,10 @@ __all__ = ['PBSClassicJobExecutor', 'PBSExecutorConfig']
 
 
 class PBSClassicJobExecutor(GenericPBSJobExecutor):
-    """A :class:`~psij.JobExecutor` for Torque.
+    """A :class:`~psij.JobExecutor` for Torque, and for OpenPBS with Torque's way to ask for resources.
 
-    Custom attributes that begin with ``pbs.`` become directives, as with :class:`.PBSJobExecutor`.
+    Which of the two there is shows in the first answer of ``qstat``. Custom attributes that begin with ``pbs.`` become
+    directives, as with :class:`.PBSJobExecutor`.
 
     Parameters
     ----------
@@ -38,8 +40,14 @@ class PBSClassicJobExecutor(GenericPBSJobExecutor):
 
     _scheduler = 'Torque'
 
+    # Torque sets no number of threads
+    _of_the_job = GenericPBSJobExecutor._of_the_job - {'OMP_NUM_THREADS'}
+
+    _refused_options = {**GenericPBSJobExecutor._refused_options, 't': GenericPBSJobExecutor._refused_options['J']}
+
     def __init__(self, url: Optional[str] = None, config: Optional[JobExecutorConfig] = None) -> None:
         super().__init__(None, url, config)
+        self._qstat = TorqueQstat()
 
     def _resource_directives(self, resources: ResourceSpecV1) -> Iterator[str]:
         processes, cores = per_node(resources)
@@ -64,20 +72,30 @@ class PBSClassicJobExecutor(GenericPBSJobExecutor):
             psij['cores_per_process'] = resources.cpu_cores_per_process or 1
         return context
 
-    def _status_command(self, native_ids: Collection[str] = ()) -> List[str]:
-        return ['qstat', '-x', *native_ids]  # -x stands for XML here
-
     def _must_ask_differently(self, answer: CommandResult) -> bool:
-        return False
+        if isinstance(self._qstat, TorqueQstat) and is_of_openpbs(answer):
+            self._qstat = OpenPBSQstat()
+            self._qstat.must_ask_differently(answer)  # it may have said that there is no history
+            return True
+        return super()._must_ask_differently(answer)
 
-    def _records(self, exit_code: int, out: str) -> Dict[str, _pbs_status.Record]:
-        return _pbs_status.parse_xml(exit_code, out)
+    def _parse_lookup_output(self, job: Job, submit_file_path: Path, out: str) -> Optional[str]:
+        is_unclear = isinstance(self._qstat, TorqueQstat) and '<Data>' not in out
+        # without history, only the standard error tells that it is OpenPBS
+        if is_unclear and self._must_ask_differently(self._execute(self._qstat.command())):
+            return None  # the next attempt asks in the other way
+        return super()._parse_lookup_output(job, submit_file_path, out)
 
-    def _get_history_command(self, native_ids: List[str]) -> Optional[List[str]]:
-        return None  # jobs are listed for some time after their end, and are forgotten then
+    def list(self) -> List[str]:  # noqa: D102
+        native_ids = super().list()
+        # Torque lists jobs for some time after their end. They have to be taken away, since qselect has no letter for
+        # those that are suspended. OpenPBS, which does not list them, refuses the letter C.
+        ended = self._execute([*self.get_list_command(), '-s', 'C'])
+        over = set(self.parse_list_output(ended.stdout)) if ended.exit_code == 0 else set()
+        return [native_id for native_id in native_ids if native_id not in over]
 
     def attach(self, job: Job, native_id: str) -> None:  # noqa: D102
-        if '[]' in str(native_id):
+        if '[]' in str(native_id) and isinstance(self._qstat, TorqueQstat):
             raise InvalidJobException(
                 f'Invalid native ID: {native_id!r} is an array, about which Torque says nothing as a whole; expected '
                 'one of its jobs, such as 12[1].server.'

@@ -347,15 +347,18 @@ class _Callbacks:
             self._queue = SimpleQueue()
         if self._thread is None:
             thread = threading.Thread(target=self._run, args=(self._queue,), name='psij-callbacks', daemon=True)
-            thread.start()  # may fail: then the next change tries again
-            self._thread = thread
+            try:
+                thread.start()
+                self._thread = thread
+            except RuntimeError as ex:  # the change is there all the same, and the next one tries again
+                logger.warning('Callbacks have to wait: %s', ex)
         self._last += 1
         self._queue.put((self._last, job, status))
         return self._last
 
     def wait(self, ticket: int, deadline: Optional[float]) -> None:
         """Wait until a change and those before it are done, except on the thread that is to do them."""
-        if self._done >= ticket or threading.current_thread() is self._thread:
+        if self._done >= ticket or self._thread in (None, threading.current_thread()):
             return
         with self._done_cv:
             self._done_cv.wait_for(lambda: self._done >= ticket, _remaining(deadline))

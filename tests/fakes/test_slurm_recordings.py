@@ -177,7 +177,7 @@ SCENARIOS = [
         skip={
             '53': 'accounting lags', '15,41,54': 'reasons of the past in accounting',
             '60-128': 'licences, full clusters, partitions and reservations that come and go are not modelled'}),
-    Scenario('lifecycle_requeue_nodefail', knobs={'requeue_delay': 1}, skip={
+    Scenario('lifecycle_requeue_nodefail', knobs={'requeue_delay': 3}, skip={
         '14,37,75,100,126,141': 'accounting lags', '49': 'reasons of the past in accounting',
         '50': 'the batch line varies in the recordings', '26,27': 'sinfo and resume are not covered',
         '56,57,81,106': 'too fast to be seen', '66-74': 'as for any pending job',

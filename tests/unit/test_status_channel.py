@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from psij import JobState
 from psij._runtime import event_loop
 from psij._runtime.event_loop import EventLoop
-from psij._runtime.status_channel import DONE, REPORTED, Report, Secret, StatusChannel, parse_report
+from psij._runtime.status_channel import DONE, REPORTED, SIGNAL, Report, Secret, StatusChannel, parse_report
 
 
 class Site:
@@ -37,7 +37,7 @@ class Site:
         self.channel.drain()
 
     def states(self) -> List[str]:
-        return [report.state.name if report.state is not None else DONE for report in self.received]
+        return [report.word for report in self.received]
 
 
 @pytest.fixture
@@ -52,16 +52,17 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 def test_reports_of_the_script(site: Site) -> None:
     for state in REPORTED:
         site.send('the-job', state.name, site.secret.token(state.name))
-    site.send('the-job', DONE, '137', site.secret.token(DONE))
-    assert site.states() == [*(state.name for state in REPORTED), DONE]
-    assert site.received[-1].exit_code == 137
+    site.send('the-job', SIGNAL, '137', site.secret.token(SIGNAL))
+    site.send('the-job', DONE, '3', site.secret.token(DONE))
+    assert site.states() == [*(state.name for state in REPORTED), SIGNAL, DONE]
+    assert [report.exit_code for report in site.received[-2:]] == [137, 3]
 
 
 def test_tokens_are_those_that_scripts_get(site: Site) -> None:
     assert site.secret.tokens() == {
-        word: site.secret.token(word) for word in [state.name for state in REPORTED] + [DONE]
+        word: site.secret.token(word) for word in [*(state.name for state in REPORTED), DONE, SIGNAL]
     }
-    assert len(set(site.secret.tokens().values())) == 5
+    assert len(set(site.secret.tokens().values())) == 6
     assert Secret().tokens() != site.secret.tokens()
 
 

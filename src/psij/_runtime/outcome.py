@@ -93,7 +93,8 @@ def final_status(
         return JobStatus(JobState.CANCELED, metadata={'reason': 'cancelled_by_user'})
     if verdict is not None and verdict.state is JobState.COMPLETED and (record is None or record.code == 0):
         metadata.pop('reason', None)
-        return JobStatus(JobState.COMPLETED, exit_code=0, message=verdict.message, metadata=metadata)
+        code = verdict.exit_code if record is None else 0
+        return JobStatus(JobState.COMPLETED, exit_code=code, message=verdict.message, metadata=metadata)
     return _failed(verdict, record, output, metadata)
 
 
@@ -109,14 +110,15 @@ def _failed(
         if not code or earlier:
             code = verdict.exit_code
     reason = metadata.get('reason')
+    # Plugins of others know no reasons; their messages are all that they say.
+    said = verdict.message if verdict is not None and reason is None else None
     if code and reason in (None, 'exit_code', 'signal'):
         reason = 'signal' if signal_name(code) else 'exit_code'
     elif reason is None:
         reason = 'signal' if told else 'lost'
     metadata['reason'] = reason
-    return JobStatus(
-        JobState.FAILED, message=_message(verdict, code, str(reason), output, told), exit_code=code, metadata=metadata
-    )
+    message = said or _message(verdict, code, str(reason), output, told)
+    return JobStatus(JobState.FAILED, message=message, exit_code=code, metadata=metadata)
 
 
 def _message(verdict: Optional[JobStatus], code: Optional[int], reason: str, output: Optional[str], told: bool) -> str:
@@ -141,8 +143,11 @@ def _native(verdict: JobStatus) -> str:
 
 
 def _without_marker(output: Optional[str]) -> str:
-    """Return what a script printed; templates for earlier versions end with a line that says that they are done."""
-    return '' if output is None else output.replace('_PSIJ_SCRIPT_DONE\n', '').strip()
+    """Return what a script printed; those for earlier versions end with a line that says that they are done."""
+    text = output or ''
+    for marker in ('_PSIJ_SCRIPT_DONE\n', '_PSI_J_LAUNCHER_DONE\n'):
+        text = text.replace(marker, '')
+    return text.strip()
 
 
 def lost_status(attached: bool) -> JobStatus:

@@ -9,8 +9,23 @@ from typing import Callable, Dict, List, Mapping, NamedTuple, Optional
 
 from psij._runtime import environment
 from psij._runtime.staging import staging_context
+from psij.exceptions import SubmitException
 from psij.job import Job
 from psij.job_spec import JobSpec
+
+
+def submit_directory() -> Path:
+    """Return the current directory, which relative paths of specifications are relative to.
+
+    Raises
+    ------
+    SubmitException
+        If it does not exist any more.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError as ex:
+        raise SubmitException('The current directory of this program does not exist any more.', ex) from ex
 
 
 class Reporting(NamedTuple):

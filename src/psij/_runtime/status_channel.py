@@ -1,10 +1,11 @@
 """How scripts report what they do: datagrams with a secret.
 
-A job script sends ``<job id> <STATE> <token>`` when a state begins, and ``<job id> DONE <exit code> <token>`` at
-its end. The tokens are derived from a secret that only the submitting process has; the script, which only the user
-can read, contains those for its own states. Each token is good for one state of one job. So somebody who reads the
-network learns a token only when the job is in that state already: repeating it changes nothing, and there is no other
-that could be made from it.
+A job script sends ``<job id> <STATE> <token>`` when a state begins, and ``<job id> DONE <exit code> <token>`` at its
+end, or ``SIGNAL`` instead of ``DONE`` if a signal has ended what it ran. The tokens are derived from a secret that
+only the submitting process has; the script, which only the user can read, contains those for its own states. Each
+token is good for one state of one job. So somebody who reads the network learns a token only when the job is in that
+state already: repeating it changes nothing, and there is no other that could be made from it. ``SIGNAL`` has a token of
+its own, because a job of which it was reported may be run again: whoever has seen it cannot report an exit code.
 
 A channel is optional: where no socket can be opened or nothing gets through, states are learned in other ways.
 """
@@ -30,6 +31,11 @@ REPORTED = (JobState.STAGE_IN, JobState.ACTIVE, JobState.STAGE_OUT, JobState.CLE
 DONE = 'DONE'
 """What scripts report at their end, with the exit code."""
 
+SIGNAL = 'SIGNAL'
+"""What they report if the exit code stands for a signal."""
+
+_LAST_SIGNAL_CODE = 128 + 64
+
 _KNOWN = {state.name: state for state in REPORTED}
 _LONGEST = 256  # bytes; a report is shorter
 
@@ -42,14 +48,23 @@ class Report(NamedTuple):
     exit_code: Optional[int]
     token: str
 
+    @property
+    def word(self) -> str:
+        """What it is a report of: the name of a state, or of a kind of end."""
+        if self.state is not None:
+            return self.state.name
+        return SIGNAL if 128 < (self.exit_code or 0) <= _LAST_SIGNAL_CODE else DONE
+
 
 def parse_report(datagram: bytes) -> Optional[Report]:
     """Return the report that a datagram contains, or None if it contains something else.
 
     >>> parse_report(b'4d6f ACTIVE 00ff')
     Report(job_id='4d6f', state=ACTIVE, exit_code=None, token='00ff')
-    >>> parse_report(b'4d6f DONE 137 00ff').exit_code
+    >>> parse_report(b'4d6f SIGNAL 137 00ff').exit_code
     137
+    >>> parse_report(b'4d6f SIGNAL 0 00ff') is None
+    True
     >>> parse_report(b'garbage') is None
     True
     """
@@ -59,8 +74,9 @@ def parse_report(datagram: bytes) -> Optional[Report]:
         return None
     if len(words) == 3 and words[1] in _KNOWN:
         return Report(words[0], _KNOWN[words[1]], None, words[2])
-    if len(words) == 4 and words[1] == DONE and words[2].isdigit() and len(words[2]) <= 3:
-        return Report(words[0], None, int(words[2]), words[3])
+    if len(words) == 4 and words[1] in (DONE, SIGNAL) and words[2].isdigit() and len(words[2]) <= 3:
+        report = Report(words[0], None, int(words[2]), words[3])
+        return report if report.word == words[1] else None
     return None
 
 
@@ -73,16 +89,16 @@ class Secret:
         self._key = os.urandom(16)
 
     def token(self, word: str) -> str:
-        """Return the token for a state, or for ``DONE``."""
+        """Return the token for a state, or for a kind of end."""
         return hashlib.blake2b(word.encode(), key=self._key, digest_size=16).hexdigest()
 
     def tokens(self) -> dict[str, str]:
         """Return all tokens, as scripts need them."""
-        return {word: self.token(word) for word in (*_KNOWN, DONE)}
+        return {word: self.token(word) for word in (*_KNOWN, DONE, SIGNAL)}
 
     def fits(self, report: Report) -> bool:
         """Tell whether a report comes from the script of this job."""
-        return hmac.compare_digest(self.token(DONE if report.state is None else report.state.name), report.token)
+        return hmac.compare_digest(self.token(report.word), report.token)
 
 
 Receiver = Callable[[Report], None]
@@ -139,8 +155,13 @@ class StatusChannel:
             log('Scripts cannot report their states, since no port can be opened: %s', ex)
             self._has_warned = True
             return None
+        try:
+            self._loop.add_reader(opened.fileno(), self.drain)
+        except (OSError, RuntimeError) as ex:  # no more threads or descriptors
+            opened.close()
+            logger.warning('Scripts cannot report their states, since nobody can listen: %s', ex)
+            return None
         self._has_warned = False
-        self._loop.add_reader(opened.fileno(), self.drain)
         return opened
 
     def drain(self) -> None:

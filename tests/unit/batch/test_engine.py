@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Callable, List
 
 import pytest
 
-from psij import InvalidJobException, Job, JobSpec, JobState, JobStatus, StageIn, SubmitException
+from psij import (
+    InvalidJobException,
+    Job,
+    JobSpec,
+    JobState,
+    JobStatus,
+    StageIn,
+    StageOutFlags,
+    StagingMode,
+    SubmitException,
+)
 from psij._runtime import job_files, status_channel
 from psij._runtime.status_channel import Report
 from psij.executors.batch import batch_scheduler_executor as engine
+from psij.executors.batch.script_generator import TemplatedScriptGenerator
 
 from .toy import ToyExecutor, result, send, submitted, token
 
@@ -75,7 +88,7 @@ def test_failed_submission_leaves_no_trace(
         executor.submit(job)
     assert info.value.transient is transient
     assert (job.status.state, job.executor, job.native_id) == (JobState.NEW, None, None)
-    assert executor.files() == []
+    assert [name for name in executor.files() if not name.endswith('.revoked')] == []
     executor.answers['submit'] = '5'
     executor.submit(job)
     assert job.native_id == '5'
@@ -106,6 +119,21 @@ def test_job_that_may_have_been_accepted_cannot_run_twice(executor: ToyExecutor)
     executor.answers['submit'] = '1'
     executor.submit(job)
     assert note not in executor.script(job)
+
+
+@pytest.mark.usefixtures('no_grace')
+def test_submit_command_that_was_killed_may_have_submitted(executor: ToyExecutor) -> None:
+    executor.answers.update(submit=result('', -9), lookup='42\n')
+    assert submitted(executor).native_id == '42'
+    executor.answers['lookup'] = ''
+    with pytest.raises(SubmitException, match=r'ended by signal 9.*\n.*safe to submit it again') as info:
+        executor.submit(Job(JobSpec('/bin/true')))
+    assert info.value.transient
+
+
+def test_ids_may_be_any_objects(executor: ToyExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, 'job_id_from_submit_output', int)
+    assert submitted(executor).native_id == '1'
 
 
 @pytest.mark.usefixtures('no_grace')
@@ -167,13 +195,16 @@ def test_list_that_is_not_understood(executor: ToyExecutor, monkeypatch: pytest.
         executor.list()
 
 
-def test_submission_that_is_interrupted_is_withdrawn(executor: ToyExecutor) -> None:
+@pytest.mark.usefixtures('no_grace')
+@pytest.mark.parametrize('command', ['submit', 'lookup'])
+def test_submission_that_is_interrupted_is_withdrawn(executor: ToyExecutor, command: str) -> None:
     """The scheduler may have got the job when Ctrl-C came."""
 
     def interrupt(argv: List[str]) -> object:
         raise KeyboardInterrupt
 
-    executor.answers['submit'] = interrupt  # type: ignore[assignment]
+    executor.answers['submit'] = result('', None, timed_out=True)
+    executor.answers[command] = interrupt  # type: ignore[assignment]
     with pytest.raises(KeyboardInterrupt):
         executor.submit(Job(JobSpec('/bin/true')))
     (note,) = executor.files()
@@ -247,12 +278,17 @@ def test_job_that_runs_again_before_anybody_has_seen_it_wait(executor: ToyExecut
     job = submitted(executor)
     script = executor.script(job)
     executor.answers['status'] = '1 r'
-    send(script, f'{job.id} DONE 143 {token(script, "DONE")}')
+    end = f'{job.id} SIGNAL 143 {token(script, "SIGNAL")}'
+    send(script, end)
     executor.eventually(lambda: executor.reported(job) is not None)
     send(script, f'{job.id} ACTIVE {token(script, "ACTIVE")}')
     executor.eventually(lambda: executor.reported(job) is None)
     executor.poll()
     assert job.status.state is JobState.ACTIVE
+    send(script, end)  # by somebody who has overheard it
+    send(script, f'{job.id} CLEANUP {token(script, "CLEANUP")}')
+    assert job.wait(SOON, JobState.CLEANUP)
+    assert executor.reported(job) is None
 
 
 def test_forged_reports_change_nothing(executor: ToyExecutor) -> None:
@@ -268,6 +304,8 @@ def test_forged_reports_change_nothing(executor: ToyExecutor) -> None:
         f'{job.id} ACTIVE',
         f'{job.id} COMPLETED {active}',
         f'{job.id} DONE -1 {token(script, "DONE")}',
+        f'{job.id} DONE 0 {token(script, "SIGNAL")}',
+        f'{job.id} SIGNAL 0 {token(script, "SIGNAL")}',
         '\xff\x00garbage',
         '',
     ):
@@ -431,7 +469,7 @@ def test_silent_history_is_no_evidence(executor: ToyExecutor) -> None:
         ('1 f out_of_memory', '0\n', JobState.COMPLETED, None, 0),
         ('1 f', '137\n', JobState.FAILED, 'signal', 137),
         ('1 d', '4\n', JobState.FAILED, 'exit_code', 4),
-        ('1 d', '', JobState.COMPLETED, None, 0),
+        ('1 d', '', JobState.COMPLETED, None, None),  # the scheduler of this test does not tell
         ('1 f', '', JobState.FAILED, 'lost', None),
         ('1 c', '0\nTERM\n', JobState.CANCELED, 'cancelled_by_user', None),
         ('1 c cancelled_by_system', '', JobState.CANCELED, 'cancelled_by_system', None),
@@ -477,7 +515,7 @@ def test_scheduler_that_is_away_changes_nothing(
     job = submitted(executor)
     executor.answers['status'] = '1 r'
     executor.poll()
-    executor.answers['status'] = answer  # type: ignore[assignment]
+    executor.answers['status'] = executor.answers['list'] = answer  # type: ignore[assignment]
     with caplog.at_level(logging.WARNING, 'psij'):
         for _ in range(10):
             executor.poll()
@@ -486,6 +524,55 @@ def test_scheduler_that_is_away_changes_nothing(
     executor.record('0\n')
     executor.poll()
     assert final(job).state is JobState.COMPLETED  # the script's record is enough
+
+
+@pytest.mark.usefixtures('no_grace')
+def test_status_command_that_fails_because_a_job_is_gone(executor: ToyExecutor) -> None:
+    """Plugins may ask about all jobs at once, with a command that fails if one of them is not there."""
+    gone = submitted(executor)
+    executor.answers['submit'] = '2'
+    there = submitted(executor)
+    executor.answers.update(status=result('', 1, 'Unknown job'), list='2\n')
+    for _ in range(executor.config.queue_polling_error_threshold):
+        executor.poll()
+    assert not gone.status.final
+    executor.poll()
+    executor.poll()
+    assert (final(gone).metadata or {})['reason'] == 'lost'
+    assert not there.status.final
+
+
+def test_trouble_slows_down_all_questions(tmp_path: Path) -> None:
+    """A second of rubbish must not be counted several times because somebody cancels a job meanwhile."""
+    executor = ToyExecutor(tmp_path)
+    executor.answers['status'] = 'rubbish'
+    poller = executor._queue_poll_thread
+    job = submitted(executor)
+    poller.start()._round()
+    before = executor.asked.count(['status'])
+    executor.cancel(job)
+    assert poller._timer is not None
+    assert poller._timer.when - time.monotonic() > 1
+    assert executor.asked.count(['status']) == before
+    poller.unregister_job(job)
+
+
+def test_forked_child_asks_about_its_own_jobs(executor: ToyExecutor) -> None:
+    """The timer of the parent will not fire in the child."""
+    poller = executor._queue_poll_thread.start()
+    submitted(executor)
+    assert poller._timer is not None
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            executor.answers.update(submit='2', status='2 d')
+            executor.config.initial_queue_polling_delay = 0
+            code = 0 if submitted(executor).wait(SOON) is not None else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    poller._jobs.clear()
 
 
 def test_rubbish_is_counted(executor: ToyExecutor) -> None:
@@ -612,6 +699,32 @@ def test_job_that_ends_while_it_is_cancelled_leaves_nothing(
     assert executor.files() == []
 
 
+def test_cancel_that_a_plugin_takes_for_no_error_may_have_failed(
+    executor: ToyExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, 'process_cancel_command_output', lambda code, out: None)
+    job = submitted(executor)
+    executor.answers['cancel'] = result('', 9)
+    executor.cancel(job)
+    executor.record('3\n')
+    executor.poll()
+    assert final(job).state is JobState.FAILED
+
+
+def test_end_after_a_cancellation_is_noticed_soon(executor: ToyExecutor) -> None:
+    """A job may take a while to end; the long interval between questions begins anew then."""
+    executor.answers['status'] = '1 r'
+    job = submitted(executor)
+    executor.poll()
+    executor.cancel(job)
+    executor._queue_poll_thread.start()
+    for _ in range(3):
+        executor.poll()
+        assert executor._queue_poll_thread._timer is not None
+        assert executor._queue_poll_thread._timer.when - time.monotonic() < 1
+    executor._queue_poll_thread.unregister_job(job)
+
+
 def test_refused_cancel_is_an_error(executor: ToyExecutor) -> None:
     job = submitted(executor)
     executor.answers['cancel'] = result('', 1, 'permission denied')
@@ -723,6 +836,36 @@ def test_submitter_who_gets_no_reports_is_left_the_files(
 # --- many jobs, files ---------------------------------------------------------------------------------------------
 
 
+def test_submitter_whose_reports_do_not_get_through_is_left_the_files(executor: ToyExecutor, tmp_path: Path) -> None:
+    """It has a port, but the job runs and nothing has come in."""
+    job = submitted(executor)
+    other = ToyExecutor(tmp_path / 'work')
+    attached = Job()
+    other.attach(attached, '1')
+    executor.answers['status'] = other.answers['status'] = '1 r'
+    executor.poll()
+    executor.record('3\n')
+    other.answers['status'] = executor.answers['status'] = ''
+    other.poll()
+    assert final(attached).exit_code == 3
+    executor.poll()
+    assert final(job).exit_code == 3
+
+
+def test_tasks_of_an_array_share_an_id(executor: ToyExecutor) -> None:
+    """One of its lines goes away, another is the same as before."""
+    executor.answers['status'] = '1 q - first\n1 q - second'
+    job = submitted(executor)
+    executor.poll()
+    executor.answers['status'] = '1 q - second'
+    executor.poll()
+    assert '1' in executor._queue_poll_thread._listed
+    executor.answers['status'] = ''
+    executor.poll()
+    assert '1' not in executor._queue_poll_thread._listed
+    assert not job.status.final
+
+
 def test_only_changed_lines_are_parsed(executor: ToyExecutor) -> None:
     jobs = [Job() for _ in range(100)]
     for number, job in enumerate(jobs):
@@ -778,6 +921,48 @@ def test_trouble_with_one_job_does_not_affect_others(
     executor.poll()
     assert jobs[0].status.state is JobState.ACTIVE
     assert [record.levelname for record in caplog.records] == ['WARNING']
+
+
+def test_plugins_may_replace_the_way_to_run_commands(executor: ToyExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, '_run_command', lambda argv: '77\n')
+    assert submitted(executor).native_id == '77'
+
+
+def test_templates_that_cannot_stage_are_not_asked_to(executor: ToyExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, 'generate_submit_script', lambda job, context, file: file.write('#!/bin/sh\n'))
+    spec = JobSpec('/bin/true', stage_in={StageIn('a', 'b')})
+    with pytest.raises(InvalidJobException, match='template of the executor toy cannot stage'):
+        executor.submit(Job(spec))
+    assert executor.files() == []
+
+
+def test_templates_write_numbers_for_enumerations_and_truth(tmp_path: Path) -> None:
+    """Shell code of others compares them."""
+    template = tmp_path / 'x.mustache'
+
+    def rendered() -> str:
+        out = io.StringIO()
+        TemplatedScriptGenerator(None, template).generate_submit_script(
+            Job(), {'mode': StagingMode.MOVE, 'flags': StageOutFlags.ALWAYS, 'yes': True, 'no': 1.5}, out
+        )
+        return out.getvalue()
+
+    template.write_text('{{mode}} {{flags}} {{yes}} {{no}}')
+    assert rendered() == '3 14 1 1.5'
+    template.write_text('{{mode}}')
+    os.utime(template, (1, 1))
+    assert rendered() == '3', 'the template was edited'
+
+
+@pytest.mark.usefixtures('no_grace')
+def test_messages_of_plugins_are_kept(executor: ToyExecutor) -> None:
+    """They know no reasons, and what they say is more than an exit code."""
+    executor.answers['status'] = '1 f - over the limit'
+    job = submitted(executor)
+    executor.record('7\n')
+    executor.print('_PSI_J_LAUNCHER_DONE\n')
+    executor.poll()
+    assert (final(job).message, final(job).exit_code) == ('over the limit', 7)
 
 
 def test_plugins_may_watch_all_states(tmp_path: Path) -> None:

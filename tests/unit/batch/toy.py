@@ -95,7 +95,7 @@ class ToyExecutor(BatchSchedulerExecutor):
         return ['status']
 
     def _status_lines(self, exit_code: int, out: str) -> Optional[List[str]]:
-        return out.splitlines() if self.by_lines else None
+        return out.splitlines() if self.by_lines and exit_code == 0 else None
 
     def parse_status_output(self, exit_code: int, out: str) -> Dict[str, JobStatus]:
         check_status_exit_code('status', exit_code, out)
@@ -163,7 +163,8 @@ def submitted(executor: ToyExecutor, spec: Optional[JobSpec] = None) -> Job:
 
 def token(script: str, word: str) -> str:
     """Return the token with which a script reports a state."""
-    pattern = r'DONE \$1 "([0-9a-f]+)' if word == 'DONE' else rf'{word}\) _psij_send "\$1 "([0-9a-f]+)'
+    end = word in ('DONE', 'SIGNAL')
+    pattern = rf'{word} \$1 "([0-9a-f]+)' if end else rf'{word}\) _psij_send "\$1 "([0-9a-f]+)'
     match = re.search(pattern, script)
     assert match is not None, script
     return match[1]

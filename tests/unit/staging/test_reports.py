@@ -11,6 +11,7 @@ import pytest
 from .harness import Site
 
 TOKENS = {'STAGE_IN': 'aa', 'ACTIVE': 'bb', 'STAGE_OUT': 'cc', 'CLEANUP': 'dd', 'DONE': 'ee'}
+SIGNAL = {**TOKENS, 'SIGNAL': 'ff'}
 
 
 @pytest.fixture
@@ -51,6 +52,13 @@ def test_states(site: Site, receiver: socket.socket, code: int) -> None:
     ]
 
 
+def test_end_by_a_signal(site: Site, receiver: socket.socket) -> None:
+    """The job may be run again, so the secret of an exit code is not shown."""
+    done = site.run({}, '(exit 137)', us_addr_list=['127.0.0.1'], us_port=receiver.getsockname()[1], us_tokens=SIGNAL)
+    assert done.code == 137
+    assert received(receiver, 5)[-1] == b'the-id SIGNAL 137 ff\n'
+
+
 def test_every_address_gets_them_even_if_others_cannot_be_reached(site: Site, receiver: socket.socket) -> None:
     port = receiver.getsockname()[1]
     assert report(site, '256.0.0.1', '127.0.0.1', '::bad', '127.0.0.1', port=port) == 0
@@ -66,7 +74,7 @@ def test_states_are_reported_when_they_begin(site: Site, receiver: socket.socket
     item = {'source': '/nowhere', 'target': 'x', 'mode': 1}
     done = site.run({'stage_in': [item]}, us_addr_list=['127.0.0.1'], us_port=port, us_tokens=TOKENS)
     assert done.code == 121
-    assert received(receiver, 1) == [b'the-id STAGE_IN aa\n']
+    assert received(receiver, 2) == [b'the-id STAGE_IN aa\n', b'the-id DONE 121 ee\n']
 
 
 def test_unknown_states_are_not_sent(site: Site, receiver: socket.socket) -> None:
@@ -120,4 +128,4 @@ def test_no_cleanup_is_reported_if_staging_out_fails(site: Site, receiver: socke
     item = {'source': 'missing', 'target': str(site.submit / 'x'), 'mode': 1, 'flags': 14}
     done = site.run({'stage_out': [item]}, us_addr_list=['127.0.0.1'], us_port=port, us_tokens=TOKENS)
     assert done.code == 121
-    assert received(receiver, 3)[-1] == b'the-id STAGE_OUT cc\n'
+    assert received(receiver, 4)[2:] == [b'the-id STAGE_OUT cc\n', b'the-id DONE 121 ee\n']

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 logger = lazy_logger(__name__)
 
 _LONGEST_COMMAND = 100_000  # bytes; Linux takes 128 KiB for one argument and at least that for all
-_ATTACH_DELAY = 0.1  # seconds; jobs that are attached together share one command
 _GROWTH = 2.0
 _TOUCH_INTERVAL = 43200.0  # seconds; see job_files.remove_old
 _LONGEST_PAUSE = 60.0  # seconds between attempts to reach a scheduler that does not answer
@@ -35,6 +34,8 @@ _LONGEST_PAUSE = 60.0  # seconds between attempts to reach a scheduler that does
 
 class NoAnswer(Exception):
     """A scheduler could not be asked, or did not answer."""
+
+    is_refusal = False  # whether the command has ended by itself, with an exit code that is not zero
 
 
 class QueuePoller:
@@ -60,13 +61,14 @@ class QueuePoller:
         self._lines: Set[str] = set()
         self._listed: Dict[str, JobStatus] = {}  # what the last answer says, also about jobs that are not ours
         self._poll_error_count = 0
+        self._refusals = 0
         self._warned: Set[str] = set()
         self._troubled: weakref.WeakSet[Job] = weakref.WeakSet()  # jobs about which there was a warning
         self._loop = EventLoop(f'psij-poll-{name}')
         self._timer: Optional[Timer] = None
         self._interval = 0.0
+        self._not_before = 0.0  # when the scheduler may be asked again, if it did not answer
         self._enabled = False
-        self._pid = os.getpid()
         _pollers.add(self)
         self._touched = time.monotonic()
 
@@ -75,25 +77,13 @@ class QueuePoller:
         self._enabled = True
         return self
 
-    def register_job(self, job: Job, soon: bool = False) -> None:
-        """Add a job, whose native ID is known.
-
-        Parameters
-        ----------
-        job
-            The job.
-        soon
-            Whether to ask at once, and not only after the initial delay.
-        """
+    def register_job(self, job: Job) -> None:
+        """Add a job, whose native ID is known."""
         with self._lock:
-            if self._pid != os.getpid():  # a forked child leaves the jobs of its parent to the parent
-                self._pid = os.getpid()
-                self._jobs.clear()
-                self._uneasy.clear()
             self._jobs.setdefault(str(job.native_id), set()).add(job)
             self._uneasy.add(job)
             self._interval = max(float(self.config.initial_queue_polling_delay), 0.01)
-        self.poll_within(_ATTACH_DELAY if soon else self._interval)
+        self.poll_within(self._interval)
 
     def unregister_job(self, job: Job) -> None:
         """Remove a job; nothing happens if it is not there."""
@@ -120,10 +110,11 @@ class QueuePoller:
             self._uneasy.discard(job)
 
     def poll_within(self, delay: float) -> None:
-        """Ask `delay` seconds from now, or earlier."""
+        """Ask `delay` seconds from now, or earlier; later only if the scheduler does not answer at present."""
         with self._lock:
             if not self._enabled or not self._jobs:
                 return
+            delay = max(delay, self._not_before - time.monotonic())
             if self._timer is not None and self._timer.callback is not None:
                 if self._timer.when <= time.monotonic() + delay:
                     return
@@ -141,6 +132,7 @@ class QueuePoller:
                 self._interval = min(max(pause * _GROWTH, 0.01), max(float(self.config.queue_polling_interval), 0.01))
                 if self._warned:
                     pause = min(pause * _GROWTH ** min(len(self._warned) + 1, 6), _LONGEST_PAUSE)
+                    self._not_before = time.monotonic() + pause
             self.poll_within(pause)
 
     def _poll(self) -> None:
@@ -152,10 +144,13 @@ class QueuePoller:
         if time.monotonic() - self._touched > _TOUCH_INTERVAL:
             self._touched = time.monotonic()
             self._executor._touch_files(self._jobs_of(native_ids))
+        is_refusal = False
         try:
             changed = self._ask(native_ids)
         except NoAnswer as ex:
             self._warn(str(ex))
+            is_refusal = ex.is_refusal
+            self._refusals += is_refusal
             changed = None
         except Exception as ex:  # noqa: BLE001 - parsers, also of plugins, meet text that nobody has seen before
             self._warn(str(ex))
@@ -166,11 +161,14 @@ class QueuePoller:
             changed = None
         if changed is None:
             self._executor._on_silence(self._jobs_of(native_ids))
+            if is_refusal and self._refusals > self.config.queue_polling_error_threshold:
+                self._executor._on_refusal(self._jobs_of(native_ids))
             return
-        self._poll_error_count = 0
+        self._poll_error_count = self._refusals = 0
         if self._warned:
             logger.info('The scheduler of %s answers again.', self.name)
             self._warned.clear()
+            self._not_before = 0.0
         self._distribute(native_ids, changed)
 
     def _distribute(self, native_ids: Set[str], changed: Collection[str]) -> None:
@@ -222,7 +220,11 @@ class QueuePoller:
         except Exception:  # noqa: BLE001 - a line that is not about jobs makes no sense alone; is there sense in the whole?
             changed = self._update(self._parse(answer, answer.stdout))
         else:
-            for native_id in vanished.keys() - news.keys():
+            left = vanished.keys() - news.keys()
+            if not self._jobs.keys().isdisjoint(left) and now - fresh:
+                # an array has several lines, of which one may be gone while another is the same as before
+                left -= self._parse(answer, '\n'.join(now - fresh)).keys()
+            for native_id in left:
                 self._listed.pop(native_id, None)
             self._listed.update(news)
             changed = news.keys()
@@ -241,7 +243,9 @@ class QueuePoller:
             return self._executor.parse_status_output(exit_code, out if exit_code == 0 else answer.output)
         except Exception as ex:
             if exit_code:
-                raise NoAnswer(str(ex)) from ex
+                refusal = NoAnswer(str(ex))
+                refusal.is_refusal = True
+                raise refusal from ex
             raise
 
     def _answers(self, native_ids: Set[str]) -> Iterator[CommandResult]:
@@ -280,6 +284,7 @@ _pollers: weakref.WeakSet[QueuePoller] = weakref.WeakSet()
 def _after_fork_in_child() -> None:
     for poller in list(_pollers):
         poller._lock = threading.Lock()  # another thread of the parent may have held it
+        poller._jobs, poller._uneasy, poller._timer = {}, set(), None  # the parent takes care of them
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -22,8 +22,14 @@ from psij._log import lazy_logger
 from psij._runtime import job_files
 from psij._runtime.command import CommandResult, client_environment, run
 from psij._runtime.outcome import ExitRecord, final_status, lost_status, parse_exit_record
-from psij._runtime.script_context import Reporting, custom_attributes, own_addresses, script_context
-from psij._runtime.status_channel import Report, Secret, shared_channel
+from psij._runtime.script_context import (
+    Reporting,
+    custom_attributes,
+    own_addresses,
+    script_context,
+    submit_directory,
+)
+from psij._runtime.status_channel import SIGNAL, Report, Secret, shared_channel
 from psij.exceptions import InvalidJobException, SubmitException
 from psij.executors.batch._queue_poller import NoAnswer, QueuePoller, asked_about, chunks
 from psij.executors.batch.template_function_library import ALL as FUNCTION_LIBRARY
@@ -34,6 +40,7 @@ from psij.job_launcher import Launcher
 from psij.job_spec import JobSpec
 from psij.job_state import JobState
 from psij.job_status import JobStatus
+from psij.launchers.script_based_launcher import nothing_deployed
 
 __all__ = [
     'FUNCTION_LIBRARY',
@@ -57,6 +64,7 @@ _LISTING_GRACE = 10.0  # seconds for a new job to be listed
 _SIGNAL_GRACE = 900.0  # seconds for the scheduler to say why the script got a signal; epilogs can take minutes
 _HISTORY_GRACE = 900.0  # seconds for a history that does not answer
 _EAGER = 0.25  # seconds until the next question, when an answer is expected
+_ATTACH_DELAY = 0.1  # seconds; jobs that are attached together share one command
 _TOLD_TO_END = 143  # what scripts report after a signal; see run_job.mustache
 _UNSURE = 'unsure'  # in the note about a cancellation of which nobody knows whether it reached the scheduler
 _STAGING_FAILED = 121  # the exit code of the staging functions
@@ -135,8 +143,11 @@ class _Progress:
         self.listed = False  # whether the scheduler has ever listed the job
         self.unlisted_since: Optional[float] = None
         self.ended_since: Optional[float] = None  # when the scheduler said that it has ended, or the script did
+        self.cancelled_since: Optional[float] = None  # when we have cancelled it
         self.reported: Optional[ExitRecord] = None
-        self.can_report = False  # whether there is a port for the reports of its script
+        self.was_signalled = False  # whether the script has reported that it was ended by a signal, in whichever run
+        self.has_reported = False
+        self.can_report = False  # whether its script is expected to report its end, and there is a port for that
         self.final: Optional[JobStatus] = None  # the status that it is given at its end
         self.secret = Secret()
         self.attempt = os.urandom(4).hex()
@@ -449,7 +460,8 @@ class BatchSchedulerExecutor(JobExecutor):
         spec = self._check_job(job)
         self._release_job(job)
         self._check_spec(job, spec)
-        context = self._create_script_context(job)
+        with nothing_deployed():
+            context = self._create_script_context(job)
         psij = context.get('psij')
         if not environment and isinstance(psij, dict) and psij.get('inherited'):
             psij['inherited'] = '# (not shown)'
@@ -469,7 +481,7 @@ class BatchSchedulerExecutor(JobExecutor):
                 progress.can_report = True
                 reporting = Reporting(own_addresses(), port, progress.secret.tokens())
         context = script_context(
-            job, command, self.work_directory, Path.cwd(), reporting, attempt, self._format_duration
+            job, command, self.work_directory, submit_directory(), reporting, attempt, self._format_duration
         )
         context['psij']['keep_files'] = self.config.keep_files  # type: ignore[index]
         return context
@@ -477,6 +489,7 @@ class BatchSchedulerExecutor(JobExecutor):
     def _write_script(self, job: Job, progress: _Progress) -> Path:
         text = io.StringIO()
         self.generate_submit_script(job, self._create_script_context(job), text)
+        self._check_script(job, progress, text.getvalue())
         path = self._file(f'{job.id}.job')
         logger.debug('Job %s: its script is %s', job.id, path)
         try:
@@ -484,35 +497,52 @@ class BatchSchedulerExecutor(JobExecutor):
         except OSError as ex:
             raise SubmitException(f'Cannot write the submit script {path}: {ex.strerror}.', ex) from ex
 
+    def _check_script(self, job: Job, progress: _Progress, text: str) -> None:
+        """Look at what a template, maybe of somebody else, makes of a job."""
+        spec = job.spec
+        if spec is not None and (spec.stage_in or spec.stage_out or spec.cleanup) and '_psij_do_' not in text:
+            raise InvalidJobException(
+                f'The template of the executor {self.name} cannot stage files or clean up, as stage_in, stage_out or '
+                'cleanup ask for. It can if it includes the partials stagein, stageout and cleanup, or run_job.'
+            )
+        if self._revocation(job).name not in text:
+            progress.can_report = False  # it is not run_job, which is what reports the end of a job
+
     def _submit(self, job: Job, path: Path) -> str:
         """Run the submit command and return the native ID."""
-        argv = self.get_submit_command(job, path)
         try:
-            result = self._execute(argv, c_locale=False, stdin_path=self._get_submit_input(job, path))
+            return self._try_to_submit(job, path)
         except (KeyboardInterrupt, SystemExit):
             self._revoke(job)  # the scheduler may have got it
             raise
+
+    def _try_to_submit(self, job: Job, path: Path) -> str:
+        argv = self.get_submit_command(job, path)
+        result = self._execute(argv, c_locale=False, stdin_path=self._get_submit_input(job, path))
         if result.exit_code == 0:
             try:
-                return self.job_id_from_submit_output(result.stdout).strip()
+                return str(self.job_id_from_submit_output(result.stdout)).strip()
             except SubmitException:
                 raise
             except Exception as ex:
                 found = self._look_up(job, path)
                 if found is not None:
                     return found
-                raise SubmitException(
-                    f'"{result.argv[0]}" succeeded, but printed no job ID that could be understood: {result.output!r}.',
-                    ex,
-                ) from ex
+                said = f'"{argv[0]}" succeeded, but printed no job ID that could be understood: {result.output!r}.'
+                raise self._explain_unclear(job, said, transient=False) from ex
         if result.exit_code is None and not result.timed_out:
             raise SubmitException(f'Cannot submit the job: {result.error}.')
-        if not self._may_have_submitted(result):
+        was_killed = result.exit_code is not None and result.exit_code < 0
+        if not was_killed and not self._may_have_submitted(result):
             raise SubmitException(result.output.strip() or UNKNOWN_ERROR, transient=self._is_transient(result))
         found = self._look_up(job, path)
         if found is not None:
             return found
-        raise self._explain_unclear(job, result.output.strip() or UNKNOWN_ERROR)
+        if was_killed:
+            said = f'"{argv[0]}" was ended by signal {-(result.exit_code or 0)}. {result.output}'.strip()
+        else:
+            said = result.output.strip() or UNKNOWN_ERROR
+        raise self._explain_unclear(job, said, transient=True)
 
     def _look_up(self, job: Job, path: Path) -> Optional[str]:
         """Find out whether a submission succeeded that had no clear result."""
@@ -536,9 +566,12 @@ class BatchSchedulerExecutor(JobExecutor):
 
     def _revoke(self, job: Job) -> Path:
         """Leave a note that keeps a job from running that may have been accepted although its submission failed."""
-        return job_files.write_private(self._file(f'{job.id}-{self._progress(job).attempt}.revoked'), '')
+        return job_files.write_private(self._revocation(job), '')
 
-    def _explain_unclear(self, job: Job, said: str) -> SubmitException:
+    def _revocation(self, job: Job) -> Path:
+        return self._file(f'{job.id}-{self._progress(job).attempt}.revoked')
+
+    def _explain_unclear(self, job: Job, said: str, transient: bool) -> SubmitException:
         """Say what is known about a job that may have been accepted although its submission failed."""
         note = self._revoke(job)
         if self._progress(job).has_begun:
@@ -553,7 +586,7 @@ class BatchSchedulerExecutor(JobExecutor):
             chance = 'will end without running anything, unless it has begun just now: it is safe to submit it again.'
         else:  # templates of others do not look for the note
             chance = f'will run. {_LOOK_FIRST}'
-        return SubmitException(f'{said}\nIf the scheduler has the job all the same, it {chance}', transient=True)
+        return SubmitException(f'{said}\nIf the scheduler has the job all the same, it {chance}', transient=transient)
 
     def _get_launcher_from_job(self, job: Job) -> Launcher:
         """Return the launcher of a job."""
@@ -599,7 +632,8 @@ class BatchSchedulerExecutor(JobExecutor):
 
         A command that has a file for its standard input is always run in the usual way.
         """
-        if stdin_path is not None or type(self)._run_command is BatchSchedulerExecutor._run_command:
+        overridden = getattr(self._run_command, '__func__', None) is not BatchSchedulerExecutor._run_command
+        if stdin_path is not None or not overridden:
             return self._run(argv, c_locale, stdin_path)
         command = tuple(argv)
         try:
@@ -627,6 +661,9 @@ class BatchSchedulerExecutor(JobExecutor):
                 raise SubmitException(f'Cannot cancel the job: {result.error}.', transient=result.timed_out)
             if result.exit_code:
                 self.process_cancel_command_output(result.exit_code, result.output or UNKNOWN_ERROR)
+                note = [
+                    path for path in note if not job_files.rewrite(path, _UNSURE)
+                ]  # it is no error, but maybe no success
         except InvalidJobStateError as ex:
             logger.debug('Job %s cannot be cancelled any more: %s', job.id, ex)
             job_files.remove(note)
@@ -636,6 +673,8 @@ class BatchSchedulerExecutor(JobExecutor):
         finally:
             if job.status.final:  # so its files have been removed, maybe before the note was there
                 job_files.remove(made)
+        self._progress(job).cancelled_since = time.monotonic()
+        self._queue_poll_thread.watch(job)
         self._queue_poll_thread.poll_within(_EAGER)
 
     def _note_cancellation(self, job: Job) -> List[Path]:
@@ -703,7 +742,8 @@ class BatchSchedulerExecutor(JobExecutor):
         progress.submitted()
         job._executor_state = progress
         job_files.follow(self._followed(job), self._follower(job))
-        self._queue_poll_thread.register_job(job, soon=True)
+        self._queue_poll_thread.register_job(job)
+        self._queue_poll_thread.poll_within(_ATTACH_DELAY)
 
     # --- what the sources say ------------------------------------------------------------------------------------
 
@@ -712,13 +752,18 @@ class BatchSchedulerExecutor(JobExecutor):
         progress = job._executor_state
         if not isinstance(progress, _Progress) or progress.postpone(report):
             return
+        progress.has_reported = True
         if report.state is not None:
             progress.reported = progress.ended_since = None  # if there was an end, the scheduler runs the job again
             self._set_job_status(job, JobStatus(report.state))
             return
         code = report.exit_code or 0
-        progress.reported = ExitRecord(code, told_to_end=code == _TOLD_TO_END)
-        if progress.reported.is_conclusive or self._was_cancelled(job):
+        # The second time it may come from somebody who has seen the first, of a run that was not the last: files and
+        # scheduler tell as much.
+        if report.word != SIGNAL or not progress.was_signalled:
+            progress.reported = ExitRecord(code, told_to_end=code == _TOLD_TO_END)
+        progress.was_signalled = progress.was_signalled or report.word == SIGNAL
+        if progress.reported is not None and (progress.reported.is_conclusive or self._was_cancelled(job)):
             self._conclude(job, None)
         else:
             self._queue_poll_thread.watch(job)
@@ -738,14 +783,20 @@ class BatchSchedulerExecutor(JobExecutor):
             # the scheduler sees that the script runs; only the script knows when the files are there
             status = JobStatus(JobState.STAGE_IN, message=status.message, metadata=status.metadata)
         if status.state.is_greater_than(job.status.state):
-            self._set_job_status(job, _copy(status))
+            self._set_job_status(job, _copy(job, status))
         elif status.message != job.status.message:
-            job._annotate(status.message, status.metadata)
+            job._annotate(status.message, _copy(job, status).metadata)
         if status.state is JobState.QUEUED:
             progress.reported = None  # what the script has reported was the end of a run, and another one will follow
+        elif not progress.has_reported and progress.can_report:
+            progress.can_report = False  # nothing gets through
+            job_files.follow(self._followed(job), self._follower(job))
         if progress.reported is None:
             progress.ended_since = None
-            self._queue_poll_thread.relax(job)
+            if progress.cancelled_since is None:
+                self._queue_poll_thread.relax(job)
+            else:  # its end is near
+                self._poll_patiently(progress.cancelled_since)
         elif self._has_waited(progress, _SIGNAL_GRACE):
             self._conclude(job, None)
         else:
@@ -763,6 +814,7 @@ class BatchSchedulerExecutor(JobExecutor):
     def _on_absent(self, jobs: Iterable[Job]) -> None:
         """Find out about jobs that the scheduler does not list."""
         unknown: List[Job] = []
+        absent_since = 0.0
         for job in jobs:
             if job.status.final:
                 continue
@@ -776,15 +828,13 @@ class BatchSchedulerExecutor(JobExecutor):
             elif (
                 record is None and not (progress.listed or progress.attached) and now - progress.since < _LISTING_GRACE
             ):
-                pass  # it was submitted just now
+                self._queue_poll_thread.poll_within(4 * _EAGER)  # it was submitted just now
             else:
                 unknown.append(job)
+                absent_since = max(absent_since, progress.unlisted_since)
         if unknown:
             self._look_into_history(unknown)
-        if unknown and self._history_silent_since is not None:
-            self._poll_patiently(self._history_silent_since)
-        else:
-            self._queue_poll_thread.poll_within(4 * _EAGER)
+            self._poll_patiently(absent_since)
 
     def _look_into_history(self, jobs: List[Job]) -> None:
         try:
@@ -802,7 +852,7 @@ class BatchSchedulerExecutor(JobExecutor):
                 self._on_end(job, progress, verdict)
             elif verdict is not None:
                 if verdict.state.is_greater_than(job.status.state):
-                    self._set_job_status(job, _copy(verdict))
+                    self._set_job_status(job, _copy(job, verdict))
             elif job.native_id not in unasked and self._is_lost(job, progress):
                 self._conclude(job, None)
 
@@ -848,6 +898,18 @@ class BatchSchedulerExecutor(JobExecutor):
             record = self._exit_record(job)
             if record is not None and (record.is_conclusive or self._was_cancelled(job)):
                 self._conclude(job, None)
+
+    def _on_refusal(self, jobs: Collection[Job]) -> None:
+        """Find out about jobs when the command that asks about them fails again and again.
+
+        It may fail because one of them is gone. If the scheduler lists its jobs, it is there, and they are not.
+        """
+        try:
+            listed = set(self.list())
+        except Exception as ex:  # noqa: BLE001 - of a plugin, or because the scheduler is away
+            logger.debug('%s', ex)
+            return
+        self._on_absent([job for job in jobs if str(job.native_id) not in listed])
 
     def _on_incomprehensible(self, jobs: Iterable[Job], message: str) -> None:
         """Give up on jobs: their scheduler says things that cannot be understood."""
@@ -1031,6 +1093,7 @@ def _attrs_to_mustache(job: Job) -> Dict[str, object]:
     return {} if job.spec is None else custom_attributes(job.spec)
 
 
-def _copy(status: JobStatus) -> JobStatus:
-    """Return a status for one job of what the scheduler said about several."""
-    return JobStatus(status.state, message=status.message, exit_code=status.exit_code, metadata=status.metadata)
+def _copy(job: Job, status: JobStatus) -> JobStatus:
+    """Return a status for one job of what the scheduler said, maybe about several."""
+    metadata = {'native_id': job.native_id, **(status.metadata or {})}
+    return JobStatus(status.state, message=status.message, exit_code=status.exit_code, metadata=metadata)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import pathlib
 import re
+from enum import Enum
 from typing import IO, Any, Callable, Dict, Optional
 
 import pystache
@@ -73,15 +74,28 @@ class TemplatedScriptGenerator(SubmitScriptGenerator):
     ) -> None:
         super().__init__(config)
         self.template = parsed_template(template_path)
-        self.renderer = pystache.Renderer(escape=escape)
+        self.renderer = _Renderer(escape=escape)
 
     def generate_submit_script(self, job: Job, context: Dict[str, object], out: IO[str]) -> None:  # noqa: D102
         out.write(self.renderer.render(self.template, context))
 
 
-@functools.cache
+class _Renderer(pystache.Renderer):  # type: ignore[misc]
+    """Writes enumerations and truth values as the numbers that shell code compares, for templates of others."""
+
+    def str_coerce(self, val: object) -> str:
+        if isinstance(val, Enum):
+            val = val.value
+        return str(int(val) if isinstance(val, bool) else val)
+
+
 def parsed_template(path: pathlib.Path) -> Any:
     """Return a template, parsed once for all executors: parsing takes ten times as long as rendering."""
+    return _parsed(path, path.stat().st_mtime_ns)
+
+
+@functools.cache
+def _parsed(path: pathlib.Path, version: int) -> Any:
     return pystache.parse(expand_partials(path.read_text(encoding='utf-8')))
 
 

@@ -184,7 +184,7 @@ class SlurmJobExecutor(TemplatedBatchExecutor):
                 ('reservation', 'reservation_id'),
             ):
                 value = getattr(attributes, field)
-                if value is not None:
+                if value:
                     yield _option(option, one_line('Slurm', field, value))
         yield _option('export', 'ALL' if spec.inherit_environment else 'NONE')
         yield '--output=/dev/null'
@@ -208,11 +208,12 @@ class SlurmJobExecutor(TemplatedBatchExecutor):
         return ['squeue', '--me', '-h', '-t', 'all', '-o', '%A|%o']
 
     def _parse_lookup_output(self, job: Job, submit_file_path: Path, out: str) -> Optional[str]:
-        for line in out.splitlines():
-            native_id, _, command = line.partition('|')
-            if command.strip() == str(submit_file_path):
-                return native_id.strip()
-        return None
+        found = [
+            int(native_id)
+            for native_id, _, command in (line.partition('|') for line in out.splitlines())
+            if command.strip() == str(submit_file_path) and native_id.strip().isdigit()
+        ]
+        return str(max(found)) if found else None  # there may be another, of an earlier attempt that was withdrawn
 
     def get_cancel_command(self, native_id: str) -> List[str]:  # noqa: D102
         return ['scancel', '-Q', native_id]
@@ -434,6 +435,8 @@ def _status(code: str, reason: str, exit_code: Optional[int] = None) -> JobStatu
         pass
     elif code in ('S', 'ST'):
         message = 'The job is suspended.'
+    if state is JobState.COMPLETED and exit_code is None:
+        exit_code = 0  # not all versions tell, but that is what the state means
     return JobStatus(state, message=message, exit_code=exit_code, metadata=metadata)
 
 

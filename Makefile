@@ -58,6 +58,7 @@ $(VENV)/.docs: $(VENV)/.package
 ifneq ($(filter tests,$(MAKECMDGOALS)),)
 ifneq ($(filter-out tests,$(MAKECMDGOALS)),)
 $(eval $(filter-out tests,$(MAKECMDGOALS)):;@:)
+.PHONY: $(filter-out tests,$(MAKECMDGOALS))
 endif
 endif
 

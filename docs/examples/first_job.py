@@ -8,6 +8,14 @@ from pathlib import Path
 
 from psij import Job, JobAttributes, JobExecutor, JobSpec, JobState, ResourceSpecV1
 
+
+def say(text: str) -> None:
+    """Print a line in one piece: callbacks are on another thread."""
+    print(f'{text}\n', end='', flush=True)
+
+
+if len(sys.argv) not in (2, 3):
+    sys.exit('usage: python first_job.py EXECUTOR [QUEUE]')
 executor_name = sys.argv[1]
 queue_name = sys.argv[2] if len(sys.argv) > 2 else None
 
@@ -20,12 +28,15 @@ job = Job(
         attributes=JobAttributes(duration=timedelta(minutes=5), queue_name=queue_name),
     )
 )
-job.set_job_status_callback(lambda job, status: print(status.state, status.message or ''))
+job.set_job_status_callback(lambda job, status: say(f'{status.state} {status.message or ""}'))
 
-executor = JobExecutor.get_instance(executor_name)
+try:
+    executor = JobExecutor.get_instance(executor_name)
+except ValueError as ex:  # there is none of that name, or what it needs is not installed
+    sys.exit(str(ex))
 executor.submit(job)
-print('submitted as', job.native_id)
+say(f'submitted as {job.native_id}')
 job.wait()
 
-print(Path('hello.txt').read_text().strip())
+say(Path('hello.txt').read_text().strip())
 sys.exit(0 if job.status.state is JobState.COMPLETED else 1)

@@ -47,6 +47,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     SystemExit
         With exit code 2 and usage on the standard error, if the arguments are wrong.
     """
+    _open_missing_streams()
     args = _parse(sys.argv[1:] if argv is None else list(argv))
     if args is None:
         return 0
@@ -54,11 +55,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         exit_code: int = args.run(args)
         sys.stdout.flush()
     except BrokenPipeError:  # who reads the output, `head` for example, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python itself flushes at exit
-        return 128 + signal.SIGPIPE
+        exit_code = 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         _complain(args.command, 'interrupted')
-        return 128 + signal.SIGINT
+        exit_code = 128 + signal.SIGINT
     except Exception as ex:  # noqa: BLE001 - whatever it is, a person wants to read one line, and programs an exit code
         if args.debug:
             import traceback
@@ -67,7 +67,23 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         else:
             _complain(args.command, _explain(ex))
         exit_code = args.exit_code_of_errors
+    _give_up_unwritten_output()
     return exit_code
+
+
+def _open_missing_streams() -> None:
+    """Put the null device in the place of standard streams with which a shell did not start us, as after ``>&-``."""
+    for name, mode in (('stdin', 'r'), ('stdout', 'w'), ('stderr', 'w')):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding='utf-8'))  # noqa: SIM115 - it stays open
+
+
+def _give_up_unwritten_output() -> None:
+    """Throw output away that cannot be written, and was complained about: Python would do so again at its exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parse(words: list[str]) -> Optional[argparse.Namespace]:
@@ -102,13 +118,23 @@ def _parse(words: list[str]) -> Optional[argparse.Namespace]:
 
 def _explain(ex: Exception) -> str:
     """Return one line about an error; the class of one that is not meant for users says more than its text."""
-    from psij.cli._output import one_line
+    from psij.cli._output import explain
     from psij.exceptions import InvalidJobException, SubmitException
 
-    text = one_line(ex)
+    text = explain(ex)
+    if isinstance(ex, FileNotFoundError) and not _has_current_directory():
+        return f'the current directory ({os.environ.get("PWD", "its name is not known")}) does not exist any more'
     if isinstance(ex, (InvalidJobException, SubmitException, OSError, ValueError)) and text:
         return text
     return f'{type(ex).__name__}: {text} (--debug shows where it comes from)'
+
+
+def _has_current_directory() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _complain(command: str, text: str) -> None:

@@ -6,7 +6,7 @@ says otherwise, with one or several of these, separated by semicolons:
 | | |
 |---|---|
 | ``with NAME`` | with the stand-in for this scheduler; see ``STAND_INS`` in ``test_code_blocks.py`` |
-| ``new program`` | in a new Python process; otherwise the Python blocks that follow each other are one program |
+| ``new program`` | in a new Python process; otherwise the Python blocks that follow each other share one |
 | ``output`` | not code, but what the Python block before it prints; ``...`` stands for anything |
 | ``compile: REASON`` | only compiled |
 | ``not run: REASON`` | not run |

@@ -1,6 +1,8 @@
-"""Runs Python blocks one after the other in one namespace, as one program; the blocks come as JSON on stdin.
+"""Runs Python blocks one after the other in one process; the blocks come as JSON on stdin.
 
-A traceback shows the lines of the page. What a block prints is compared with what the page says that it does.
+A block that begins with imports can be copied alone, and so gets a namespace of its own; the others go on in that of
+the block before. A traceback shows the lines of the page. What a block prints is compared with what the page says that
+it does.
 """
 
 from __future__ import annotations
@@ -14,8 +16,11 @@ import sys
 
 def main() -> int:
     """Run the blocks, and return an exit code."""
-    namespace: dict[str, object] = {'__name__': '__main__'}
+    namespace: dict[str, object] = {}
     for page, line, code, output in json.load(sys.stdin):
+        if code.startswith(('import ', 'from ')):
+            namespace = {}
+        namespace['__name__'] = '__main__'
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile('\n' * (line - 1) + code, page, 'exec'), namespace)  # the blank lines make line numbers right

@@ -25,7 +25,7 @@ PAGES = ['README.md', *sorted(str(path.relative_to(TOP)) for path in DOCS.rglob(
 
 ELSEWHERE = {
     ('README.md', 'make demo'): 'not run: test_demo runs the demo, and `make tests` would run this test',
-    ('README.md', 'pip install .'): 'not run: .ci/package installs the package in new environments',
+    ('README.md', 'python3 -m venv environment'): 'not run: .ci/package installs the package in new environments',
     ('docs/executors/rp.rst', 'python3 -m venv rp-environment'): 'not run: it installs RADICAL-Pilot from the network',
     ('docs/executors/rp.rst', 'from datetime import timedelta'): 'with rp',
 }
@@ -164,6 +164,7 @@ def test_code_of_page(page: str, tmp_path: Path) -> None:
         ('.. code-block:: shell\n\n   false\n', 'page.rst:3'),
         ('.. code-block:: console\n\n   $ echo a\n   b\n', "'echo a"),
         ('.. code-block:: python\n\n   print(1)\n\n.. run: output\n\n.. code-block:: text\n\n   2\n', 'prints'),
+        ('.. code-block:: python\n\n   x = 1\n\n.. code-block:: python\n\n   import os\n   print(x)\n', 'NameError'),
         ('.. code-block:: ruby\n\n   puts 1\n', 'ruby'),
         ('.. run: skip\n\n.. code-block:: python\n\n   1 / 0\n', 'skip'),
         ('.. run: not run\n\n.. code-block:: python\n\n   1 / 0\n', 'reason'),

@@ -55,3 +55,22 @@ def test_first_job(executor: str, queue: Optional[str], stand_in: Optional[str],
         )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].startswith('Hello from ')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'expected'), [([], 'usage: python first_job.py EXECUTOR'), (['frob'], 'No such executor "frob"')]
+)
+def test_first_job_called_in_a_wrong_way(arguments: list[str], expected: str, tmp_path: Path) -> None:
+    """A reader is told what is wrong, and gets no traceback."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / 'first_job.py'), *arguments],
+        cwd=tmp_path,
+        env={**os.environ, 'HOME': str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, '')
+    assert done.stderr.startswith(expected)
+    assert done.stderr.count('\n') == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,11 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
+
+from docs.stand_ins import STAND_INS
+from psij import Job, JobExecutor, JobSpec
+from psij.executors.batch._templated_executor import TemplatedBatchExecutor
+from psij.executors.batch.script_generator import PARTIALS
 
 TOP = Path(__file__).resolve().parents[2]
 EXAMPLES = TOP / 'docs' / 'examples'
@@ -105,6 +111,63 @@ def test_plugin_packages(provide: Callable[[Path, Path], None], tmp_path: Path) 
     listing = run('-m', 'psij', 'plugins')
     assert 'Executor toy' in listing
     assert 'Launcher nice' in listing
+
+
+REFUSED = """
+from psij import InvalidJobException, Job, JobAttributes, JobExecutor, JobSpec, ResourceSpecV1
+
+executor = JobExecutor.get_instance('toy')
+for spec in (
+    JobSpec('/bin/true', resources=ResourceSpecV1(node_count=2)),
+    JobSpec('/bin/true', resources=ResourceSpecV1(gpu_cores_per_process=1)),
+    JobSpec('/bin/true', resources=ResourceSpecV1(memory=1)),
+    JobSpec('/bin/true', resources=ResourceSpecV1(exclusive_node_use=True)),
+    JobSpec('/bin/true', attributes=JobAttributes(queue_name='q')),
+    JobSpec('/bin/true', attributes=JobAttributes(account='a')),
+    JobSpec('/bin/true', attributes=JobAttributes(reservation_id='r')),
+    JobSpec('/bin/true', launcher='nice', attributes=JobAttributes(custom_attributes={'nice.level': 'high'})),
+):
+    try:
+        executor.render_submit_script(Job(spec))
+    except InvalidJobException as ex:
+        print(ex)
+    else:
+        raise AssertionError(spec)
+"""
+
+
+def test_what_the_examples_do_not_have_is_refused(tmp_path: Path) -> None:
+    """They follow the rules that the pages about them state."""
+    with STAND_INS['toy'](tmp_path) as variables:
+        done = subprocess.run(
+            [sys.executable, '-c', REFUSED],
+            env={**os.environ, 'HOME': str(tmp_path), **variables},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 8
+
+
+def test_the_names_of_templates_are_documented() -> None:
+    """The table of names has all that the library gives to a template, and nothing else."""
+    page = (TOP / 'docs' / 'adding_executor.rst').read_text(encoding='utf-8')
+    table = page[page.index('\nWhat a template may use') : page.index('\nWhat the engine asks of you')]
+    executor = JobExecutor.get_instance('slurm')
+    assert isinstance(executor, TemplatedBatchExecutor)
+    context = executor._create_script_context(Job(JobSpec('/bin/true')))
+    inner = context.pop('psij')
+    assert isinstance(inner, dict)
+    names = {*context, *(f'psij.{name}' for name in inner), 'directives'}
+    documented = {
+        'psij.lib' if name.startswith('psij.lib') else name if name.startswith('psij') else name.partition('.')[0]
+        for name in re.findall(r'``([\w.]+)``', ''.join(re.findall(r'^   \* - (.*)$', table, re.MULTILINE)))
+    }
+    assert documented - {'run_job', 'batch_lib', 'stagein', 'stageout', 'cleanup'} == names
+    partials = {path.stem for path in PARTIALS.glob('*.mustache')}
+    assert partials == {'run_job', 'batch_lib', 'stagein', 'stageout', 'cleanup'}
 
 
 def test_executor_is_short_and_its_examples_are_true() -> None:

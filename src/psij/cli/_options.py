@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
 
 TYPE_CHECKING = False
@@ -66,18 +67,28 @@ def add_job_file(parser: argparse.ArgumentParser, nargs: Optional[str] = None) -
 def add_native_ids(parser: argparse.ArgumentParser, timeout: Optional[str], meaning: str) -> None:
     """Define the jobs that a command is about, and how long it may take."""
     parser.add_argument('native_ids', metavar='NATIVE_ID', nargs='+', help='the ID that the scheduler gave the job')
+    add_timeout(parser, timeout, meaning)
+
+
+def add_timeout(parser: argparse.ArgumentParser, default: Optional[str], meaning: str) -> None:
+    """Define how long the command may take."""
     parser.add_argument(
         '--timeout',
         metavar='TIME',
         type=waiting_time,
-        default=timeout,
-        help=f'{meaning}, such as 30 (seconds), 10m or 1:30:00 (default: {timeout or "no limit"})',
+        default=default,
+        help=f'{meaning}, such as 30 (seconds), 10m or 1:30:00 (default: {default or "no limit"})',
     )
 
 
 def add_spec(parser: argparse.ArgumentParser) -> None:
     """Define the options that describe a job, all but its command."""
-    job = parser.add_argument_group('job', 'Relative paths are relative to the current directory.')
+    job = parser.add_argument_group(
+        'job',
+        'Relative paths in options are relative to the current directory. A COMMAND\n'
+        'with a slash in it, such as ./simulate, is relative to the directory in which\n'
+        'the job runs; one without a slash is looked for on the PATH of the job.',
+    )
     job.add_argument('--name', help='a name to show to people')
     job.add_argument('--launcher', metavar='NAME', help='what starts the processes: single (default), mpirun, srun ...')
     job.add_argument('--directory', metavar='DIR', default='.', help='where it runs (default: the current directory)')
@@ -101,7 +112,7 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
         ('--cores-per-process', 'CPU cores of each process'),
         ('--gpus-per-process', 'GPUs of each process'),
     ):
-        resources.add_argument(option, metavar='N', type=int, help=what)
+        resources.add_argument(option, metavar='N', type=count, help=what)
     resources.add_argument('--memory', metavar='SIZE', type=memory, help='of the whole job: bytes, or such as 512M, 4G')
     resources.add_argument('--exclusive', action='store_true', help='no other job may run on the nodes')
     add_attributes(parser)
@@ -118,7 +129,7 @@ def add_attributes(parser: argparse.ArgumentParser) -> None:
     attributes.add_argument('--reservation', metavar='ID', help='a reservation in which the job is to run')
     attributes.add_argument(
         '--attribute',
-        metavar='K[=V]',
+        metavar='NAME.OPTION[=VALUE]',
         type=_attribute,
         action='append',
         help='an attribute for one executor, such as slurm.constraint=gpu',
@@ -129,13 +140,11 @@ def add_attributes(parser: argparse.ArgumentParser) -> None:
 
 
 def walltime(text: str) -> timedelta:
-    """Return a time that was given as a walltime."""
-    from psij import JobAttributes
-
-    try:
-        return JobAttributes.parse_walltime(text)
-    except ValueError as ex:
-        raise argparse.ArgumentTypeError(str(ex)) from ex
+    """Return a time that was given as a walltime: a number means minutes, as with the commands of schedulers."""
+    time = _time(text)
+    if not time:
+        raise argparse.ArgumentTypeError(f'got {text!r}, expected more than no time')
+    return time
 
 
 def waiting_time(text: str) -> timedelta:
@@ -144,12 +153,21 @@ def waiting_time(text: str) -> timedelta:
     >>> waiting_time('3'), waiting_time('1.5'), waiting_time('2m')
     (datetime.timedelta(seconds=3), datetime.timedelta(seconds=1, microseconds=500000), datetime.timedelta(seconds=120))
     """
-    from datetime import timedelta
+    return _time(f'{text}s' if re.fullmatch(r'\d*\.?\d+', text, re.ASCII) else text)
+
+
+def _time(text: str) -> timedelta:
+    from psij import JobAttributes
 
     try:
-        return timedelta(seconds=float(text))
-    except (ValueError, OverflowError):
-        return walltime(text)
+        return JobAttributes.parse_walltime(text)
+    except ValueError as ex:
+        if isinstance(ex.__cause__, OverflowError):
+            raise argparse.ArgumentTypeError(str(ex)) from ex
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no time; expected hh:mm:ss, hh:mm, or a number with one of the units '
+            'ms, s, m, h, d, M (months) and y, such as 90m'
+        ) from ex
 
 
 def count(text: str) -> int:
@@ -165,24 +183,32 @@ def memory(text: str) -> int:
     >>> memory('4096'), memory('1.5k'), memory('2 GiB')
     (4096, 1536, 2147483648)
     """
-    import re
-
     match = re.fullmatch(r'(\d+(?:\.\d+)?)\s*(?:([kmgt])(?:i?b)?)?', text.strip(), re.IGNORECASE | re.ASCII)
     if match is None:
         raise argparse.ArgumentTypeError(f'{text!r} is no size; expected bytes, or a number with K, M, G or T')
     number, unit = match.groups()
-    return int(float(number) * 1024 ** ' kmgt'.index((unit or ' ').lower()))
+    size = int(float(number) * 1024 ** ' kmgt'.index((unit or ' ').lower()))
+    if size == 0:
+        raise argparse.ArgumentTypeError(f'got {text!r}, expected more than no memory')
+    return size
 
 
 def _variable(text: str) -> tuple[str, str]:
     name, separator, value = text.partition('=')
     if not separator:
         raise argparse.ArgumentTypeError(f'{text!r} has no value; expected NAME=VALUE')
+    if not re.fullmatch(r'[A-Za-z_]\w*', name, re.ASCII):
+        raise argparse.ArgumentTypeError(f'{name!r} is not the name of a variable; expected NAME=VALUE')
     return name, value
 
 
 def _attribute(text: str) -> tuple[str, object]:
     name, separator, value = text.partition('=')
+    scheduler, _, option = name.partition('.')
+    if not scheduler or not option:
+        raise argparse.ArgumentTypeError(
+            f'{name!r} names no option of a scheduler; expected NAME.OPTION[=VALUE], such as slurm.constraint=gpu'
+        )
     return name, value if separator else True
 
 

@@ -25,9 +25,18 @@ def one_line(text: object) -> str:
     return ' '.join(str(text).split())
 
 
+def explain(ex: Exception) -> str:
+    """Return what an exception says as one line, for somebody who has options and no Python objects.
+
+    >>> explain(OSError('Choose another one with JobExecutorConfig(work_directory=...).'))
+    'Choose another one with --work-directory.'
+    """
+    return one_line(ex).replace('JobExecutorConfig(work_directory=...)', '--work-directory')
+
+
 def print_json(value: object) -> None:
     """Write a value for programs."""
-    print(json.dumps(value, indent=2))
+    print(json.dumps(value, indent=2), flush=True)
 
 
 def describe(status: JobStatus) -> str:

@@ -60,7 +60,9 @@ def examine(executor: JobExecutor) -> Examination:
     try:
         count = len(executor.list())
     except SubmitException as ex:
-        return Examination(command, Finding('problem', executor.name, f'it does not answer: {ex}', repair))
+        return Examination(
+            command, Finding('problem', executor.name, f'it does not answer: {_output.explain(ex)}', repair)
+        )
     return Examination(
         command, Finding('ok', executor.name, f'it answers, and lists {count} jobs or processes of yours')
     )
@@ -125,7 +127,7 @@ def try_job(factory: Factory, attributes: JobAttributes, timeout: timedelta) -> 
         executor.submit(job)
     except (InvalidJobException, SubmitException) as ex:
         repair = 'do what it says; --queue, --account and --attribute may be needed here'
-        yield Finding('problem', 'job', f'it cannot be submitted to {executor.name}: {ex}', repair)
+        yield Finding('problem', 'job', f'it cannot be submitted to {executor.name}: {_output.explain(ex)}', repair)
         return
     observed = job
     if observer is not None:
@@ -138,7 +140,8 @@ def try_job(factory: Factory, attributes: JobAttributes, timeout: timedelta) -> 
             job.cancel()
     seconds = time.monotonic() - begin
     if status is None:
-        text = f'job {job.native_id} was {_output.describe(observed.status)} after {seconds:.0f} s, and was canceled'
+        known = job.status if observed.status.state is JobState.NEW else observed.status  # the latter says why
+        text = f'job {job.native_id} was {_output.describe(known)} after {seconds:.0f} s, and was canceled'
         yield Finding('warning', 'job', text, 'the queue may be long: try another --queue, or a longer --timeout')
     elif status.state is not JobState.COMPLETED:
         text = f'job {job.native_id}, which just sleeps, is {_output.describe(status)}'

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from psij import Job, JobExecutor, JobState, JobStatus, SubmitException
 from psij.cli._display import Lines
 from psij.cli._follower import Follower
-from psij.cli._output import one_line
+from psij.cli._output import explain
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals after which nobody wants the jobs any more; a terminal that is closed sends the last one."""
@@ -33,7 +33,7 @@ class Session:
     """
 
     def __init__(self, executor: JobExecutor, jobs: list[Job], shown: Lines) -> None:
-        #: A message for when all jobs are submitted.
+        #: A message for when the first job has been submitted.
         self.remark = ''
         self._executor = executor
         self._numbers = {job: number for number, job in enumerate(jobs, 1)}
@@ -87,9 +87,10 @@ class Session:
                 return
             self._executor.submit(job)
             self._unfinished.add(job)
+            if self.remark:
+                self._shown.tell(self.remark)
+                self.remark = ''
             self._look(0)
-        if self.remark:
-            self._shown.tell(self.remark)
 
     def _watch(self) -> None:
         while self._unfinished and not self._interrupted:
@@ -108,7 +109,7 @@ class Session:
                 job.cancel()
                 cancelled.append(job)
             except SubmitException as ex:
-                self._shown.tell(f'job {job.native_id} cannot be canceled: {one_line(ex)}')
+                self._shown.tell(f'job {job.native_id} cannot be canceled: {explain(ex)}')
         return cancelled
 
     def _look(self, seconds: float) -> None:

@@ -16,8 +16,8 @@ Asks the scheduler to cancel the jobs, waits until they have ended, and prints
 what "psij status" prints. A job that had ended before is what it was, which is
 no error.
 
-exit code: 0 if all jobs have ended, 124 if one has not in time, 1 if the
-           scheduler refuses
+exit code: 0 if all jobs have ended, 1 if the scheduler refuses to cancel one,
+           124 if one has not ended in time
 
 example: psij cancel --executor slurm 4711 4712"""
     _options.add_native_ids(parser, '60s', 'how long to wait for the end of the jobs')
@@ -30,15 +30,15 @@ def run(args: argparse.Namespace) -> int:
     from psij import SubmitException
 
     jobs = _jobs.attach(args)
-    refused = False
+    canceled = []
     for job in jobs:
         try:
             job.cancel()
+            canceled.append(job)
         except SubmitException as ex:
-            refused = True
-            _output.say('cancel', f'{job.native_id}: {_output.one_line(ex)}')
-    if refused:
+            _output.say('cancel', f'{job.native_id}: {_output.explain(ex)}')
+    ended = _jobs.wait(canceled, args.timeout)
+    _jobs.print_statuses(args, canceled)
+    if len(canceled) < len(jobs):
         return 1
-    ended = _jobs.wait(jobs, args.timeout)
-    _output.print_statuses(jobs, args.json)
     return 0 if ended else 124

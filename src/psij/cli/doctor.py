@@ -26,9 +26,7 @@ example: psij doctor --executor slurm --run-job --queue debug"""
     )
     _options.add_executor_details(parser)
     parser.add_argument('--run-job', action='store_true', help='run a real job of one second (default executor: local)')
-    parser.add_argument(
-        '--timeout', metavar='TIME', type=_options.walltime, default='5m', help='how long to wait for it (default: 5m)'
-    )
+    _options.add_timeout(parser, '5m', 'how long to wait for this job')
     _options.add_json(parser, 'write a list of objects with level, about, text and repair, for programs')
     _options.add_attributes(parser)
 

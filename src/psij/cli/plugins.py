@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 
 from psij import _plugins
+from psij.cli import _output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
             for plugin in registry.plugins()
         ]
     if args.json:
-        print(json.dumps([_tree(*plugin) for plugin in plugins], indent=2))
+        _output.print_json([_tree(*plugin) for plugin in plugins])
         return 0
     print('*** Plugin status ***')
     for plugin in plugins:

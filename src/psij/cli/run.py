@@ -81,8 +81,7 @@ def run(args: argparse.Namespace) -> int:
         if pass_on:
             session.pass_on(unnamed)
         elif unnamed:
-            end = '.N' if args.copies > 1 else ''
-            names = ' and '.join(os.path.abspath(getattr(args, stream)) + end for stream in unnamed)
+            names = ' and '.join(_of_copy(os.path.abspath(getattr(args, stream)), 'N', args) for stream in unnamed)
             session.remark = f'what the job writes goes to {names}'
         left = session.run()
     return _CANCELED if left else next(filter(None, (_exit_code(job.status) for job in jobs)), 0)
@@ -102,10 +101,15 @@ def _name_outputs(args: argparse.Namespace, base: str) -> list[str]:
 
 def _spec(args: argparse.Namespace, command: list[str], number: int) -> JobSpec:
     spec = _options.spec(args, command)
-    if args.copies > 1:
-        spec.stdout_path = Path(f'{spec.stdout_path}.{number}')
-        spec.stderr_path = Path(f'{spec.stderr_path}.{number}')
+    spec.stdout_path = Path(_of_copy(str(spec.stdout_path), number, args))
+    spec.stderr_path = Path(_of_copy(str(spec.stderr_path), number, args))
     return spec
+
+
+def _of_copy(path: str, number: object, args: argparse.Namespace) -> str:
+    """Return the path of an output file for a copy; what is no file, ``/dev/null`` for example, is that of all."""
+    shared = os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
+    return path if args.copies == 1 or shared else f'{path}.{number}'
 
 
 @contextlib.contextmanager

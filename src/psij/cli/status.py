@@ -31,8 +31,5 @@ def run(args: argparse.Namespace) -> int:
 
     jobs = _jobs.attach(args)
     known = _jobs.wait(jobs, args.timeout, JobState.QUEUED)
-    _output.print_statuses([job for job in jobs if job.status.state is not JobState.NEW], args.json)
-    for job in jobs:
-        if job.status.state is JobState.NEW:
-            _output.say('status', f'{args.executor} has not told the state of job {job.native_id} in time')
+    _jobs.print_statuses(args, jobs)
     return int(any(_output.is_assumed(job.status) for job in jobs)) if known else 124

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from psij.cli import _jobs, _options, _output
 
 TYPE_CHECKING = False
@@ -51,22 +49,27 @@ def _checker(args: argparse.Namespace) -> Callable[[Tree], Optional[str]]:
     from psij import InvalidJobException, Job, JobSpec, Launcher
     from psij._spec_check import check_spec
     from psij.executors.batch.batch_scheduler_executor import BatchSchedulerExecutor
-    from psij.serialize import JSONSerializer
+    from psij.launchers.script_based_launcher import nothing_deployed
 
     executor = None if args.executor is None else _options.executor(args)
 
     def check_job(spec: JobSpec) -> None:
         if isinstance(executor, BatchSchedulerExecutor):
             executor.render_submit_script(Job(spec))
-        else:
-            check_spec(spec)
-            Launcher.get_instance(spec.launcher or Launcher.DEFAULT_LAUNCHER_NAME)
+            return
+        check_spec(spec)
+        name = spec.launcher or Launcher.DEFAULT_LAUNCHER_NAME
+        if executor is None:
+            Launcher.get_instance(name)
+        elif name != executor.name:  # Flux is a launcher itself
+            Launcher.get_instance(name, config=executor.config).get_launch_command(Job(spec))
 
     def first_problem(tree: Tree) -> Optional[str]:
         try:
-            check_job(JSONSerializer().loads(json.dumps(tree)))
+            with nothing_deployed():
+                check_job(_jobs.specification(tree))
         except (InvalidJobException, ValueError, TypeError) as ex:
-            return _output.one_line(ex)
+            return _output.explain(ex)
         return None
 
     return first_problem
@@ -74,19 +77,17 @@ def _checker(args: argparse.Namespace) -> Callable[[Tree], Optional[str]]:
 
 def _problems_of_file(path: str, check: Callable[[Tree], Optional[str]]) -> list[str]:
     try:
-        tree = json.loads(_jobs.read(path))
-    except (OSError, ValueError) as ex:
+        tree = _jobs.read(path)
+    except ValueError as ex:
         return [str(ex)]
-    if not isinstance(tree, dict):
-        return [f'expected a JSON object that describes a job, got {type(tree).__name__}']
     return find_problems(tree, check)
 
 
 def find_problems(tree: Tree, check: Callable[[Tree], Optional[str]]) -> list[str]:
     """Return everything that is wrong with a specification.
 
-    A check ends with the first problem. If that comes from one value alone, it is noted and the value is taken away,
-    until no further problem is found.
+    A check ends with the first problem. It is noted and what it comes from is taken away, until no further problem is
+    found: one value, or if several together are the problem, all that stands under a key of the specification.
 
     Parameters
     ----------
@@ -109,9 +110,7 @@ def find_problems(tree: Tree, check: Callable[[Tree], Optional[str]]) -> list[st
         problems.append(problem)
         culprit = _culprit(values, problem, check)
         if culprit is not None:
-            values.pop(culprit, None)
-            if culprit in _NEEDED:
-                values[culprit] = _NEEDED[culprit]
+            values = _without(values, culprit)
             problem = check(_tree(values))
     return problems
 
@@ -121,7 +120,7 @@ _NEEDED: Values = {('executable',): '/bin/true', ('resources', '__version'): 1}
 
 
 def _culprit(values: Values, problem: str, check: Callable[[Tree], Optional[str]]) -> Optional[Path]:
-    """Return where the value stands, or should stand, that is a problem by itself."""
+    """Return where the value stands, or should stand, that is a problem by itself; otherwise a key above several."""
     for path, value in values.items():
         needed = {other: right for other, right in _NEEDED.items() if not _collide(other, path)}
         if check(_tree({**needed, path: value})) == problem:
@@ -130,7 +129,18 @@ def _culprit(values: Values, problem: str, check: Callable[[Tree], Optional[str]
         missing = not any(_collide(path, other) for other in values)
         if missing and check(_tree({**values, path: right})) != problem:
             return path
-    return None
+    tops = dict.fromkeys(path[:1] for path in values)
+    return next((top for top in tops if check(_tree(_without(values, top))) != problem), None)
+
+
+def _without(values: Values, place: Path) -> Values:
+    """Return values without those at a place or below, but with all that is needed.
+
+    >>> _without({('name',): 'a', ('resources', 'memory'): 5, ('resources', 'node_count'): 2}, ('resources',))
+    {('name',): 'a'}
+    """
+    left = {path: value for path, value in values.items() if path[: len(place)] != place}
+    return {**left, **{path: right for path, right in _NEEDED.items() if place[: len(path)] == path}}
 
 
 def _collide(path: Path, other: Path) -> bool:

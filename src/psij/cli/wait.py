@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
     jobs = _jobs.attach(args)
     ended = _jobs.wait(jobs, args.timeout)
-    _output.print_statuses(jobs, args.json)
+    _jobs.print_statuses(args, jobs)
     if not ended:
         return 124
     return int(any(job.status.state is not JobState.COMPLETED or _output.is_assumed(job.status) for job in jobs))

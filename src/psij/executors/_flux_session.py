@@ -50,7 +50,7 @@ def bindings() -> Bindings:
         raise ImportError(
             f"Flux's Python bindings cannot be imported: {ex}. They are part of Flux: where a site provides Flux as a "
             'module, load it (module load flux). Where Flux itself is installed (libflux-core), '
-            'pip install psij-python[flux] installs bindings for this Python.',
+            "pip install '.[flux]' in a checkout of psij installs bindings for this Python.",
             name=ex.name,
         ) from ex
     return Bindings(*modules)

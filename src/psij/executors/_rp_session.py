@@ -56,7 +56,8 @@ def radical_pilot() -> Any:
             return importlib.import_module('radical.pilot')
     except ImportError as ex:
         raise ImportError(
-            f'RADICAL-Pilot cannot be imported: {ex}. Install it with: pip install psij-python[rp]', name=ex.name
+            f"RADICAL-Pilot cannot be imported: {ex}. Install it with pip install '.[rp]' in a checkout of psij.",
+            name=ex.name,
         ) from ex
 
 

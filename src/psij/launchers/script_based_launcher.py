@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
+from contextvars import ContextVar
 from pathlib import Path
 
 from psij._runtime.job_files import private_directory
@@ -13,6 +15,7 @@ from psij.job_launcher import Launcher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import List, Optional, Tuple, Union
 
     from psij.job import Job
@@ -20,6 +23,18 @@ if TYPE_CHECKING:
 
 SCRIPTS = Path(__file__).absolute().parent / 'scripts'
 LIBRARY = SCRIPTS / 'launcher_lib.sh'
+
+_deploys = ContextVar('_deploys', default=True)
+
+
+@contextlib.contextmanager
+def nothing_deployed() -> Iterator[None]:
+    """Let launchers return the command of a job that will not run: the work directory is left alone meanwhile."""
+    token = _deploys.set(False)
+    try:
+        yield
+    finally:
+        _deploys.reset(token)
 
 
 class ScriptBasedLauncher(Launcher):
@@ -113,7 +128,10 @@ class ScriptBasedLauncher(Launcher):
         except OSError as ex:
             raise SubmitException(f'A file of the launcher {type(self).__name__} cannot be read: {ex}.', ex) from ex
         digest = hashlib.sha256(b''.join(contents)).hexdigest()
-        directory = private_directory(Path(self.config.work_directory).absolute() / digest)
+        directory = Path(self.config.work_directory).absolute() / digest
+        if not _deploys.get():
+            return directory
+        private_directory(directory)
         try:
             for path, content, mode in zip(paths, contents, modes):
                 _write(directory / path.name, content, mode)

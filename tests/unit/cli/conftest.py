@@ -23,13 +23,25 @@ class Shell:
         self.directory = path / 'here'
         self.directory.mkdir()
         self.environment = {**os.environ, 'HOME': str(path), 'COLUMNS': '80'}
-        self.environment.pop('PSIJ_EXECUTOR', None)
+        for name in ('PSIJ_EXECUTOR', 'PYTHONUNBUFFERED'):  # the latter changes when output that fails does so
+            self.environment.pop(name, None)
 
     def psij(self, *words: str, stdin: str = '') -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
             [sys.executable, '-m', 'psij', *words],
             input=stdin,
+            capture_output=True,
+            text=True,
+            cwd=self.directory,
+            env=self.environment,
+            timeout=PATIENCE,
+        )
+
+    def psij_redirected(self, redirection: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, with standard streams that a shell redirects, by ``>&-`` for example."""
+        return subprocess.run(
+            ['/bin/sh', '-c', f'exec "$0" -m psij "$@" {redirection}', sys.executable, *words],
             capture_output=True,
             text=True,
             cwd=self.directory,

@@ -158,6 +158,12 @@ def test_a_job_that_has_to_wait(shell: Shell, cluster: FakeCluster) -> None:
     assert cluster.job(1).state == 'done', 'it was canceled'
 
 
+def test_a_number_is_seconds_and_no_time_is_not_an_unknown_state(shell: Shell, cluster: FakeCluster) -> None:
+    cluster.set('hold_queue')
+    finding = examine(shell, '--executor', 'slurm', '--run-job', '--timeout', '0.01')['job']
+    assert (finding['level'], 'job 1 was QUEUED after 0 s' in finding['text']) == ('warning', True), finding
+
+
 def test_a_job_that_fails(shell: Shell, cluster: FakeCluster) -> None:
     cluster.set('time_scale', '0.00001')  # its walltime is over at once
     finding = examine(shell, '--executor', 'slurm', '--run-job', code=1)['job']

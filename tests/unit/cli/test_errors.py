@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import NoReturn
 
@@ -14,6 +16,8 @@ import psij.cli
 from psij import InvalidJobException, SubmitException
 from psij.__main__ import COMMANDS, main
 from psij.cli import _options
+
+from .conftest import Shell
 
 
 @pytest.fixture
@@ -39,6 +43,7 @@ def fail(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
         (FileNotFoundError(2, 'Not there', 'x'), "[Errno 2] Not there: 'x'"),
         (KeyError('x'), "KeyError: 'x' (--debug shows where it comes from)"),
         (ValueError(), 'ValueError:  (--debug shows where it comes from)'),
+        (SubmitException('Use JobExecutorConfig(work_directory=...).'), 'Use --work-directory.'),
     ],
 )
 def test_errors_are_one_line(
@@ -75,6 +80,83 @@ def test_every_command_has_helpful_help(name: str, capsys: pytest.CaptureFixture
         assert f'psij {name}' in text.partition('example: ')[2]
         assert 'exit code: ' in text
     assert all(len(line) <= 80 for line in text.partition('options:')[2].splitlines())
+
+
+def test_output_that_cannot_be_written(shell: Shell) -> None:
+    """One line of psij's own, and nothing that Python adds when it exits."""
+    done = shell.psij_redirected('> /dev/full', 'list')
+    assert (done.returncode, done.stderr) == (1, 'psij list: [Errno 28] No space left on device\n')
+
+
+@pytest.mark.parametrize('redirection', ['>&-', '2>&-', '<&- >&- 2>&-'])
+def test_streams_that_are_closed(shell: Shell, redirection: str) -> None:
+    done = shell.psij_redirected(redirection, 'list')
+    assert (done.returncode, done.stderr) == (0, '')
+
+
+def test_a_standard_input_that_is_closed_is_empty(shell: Shell) -> None:
+    done = shell.psij_redirected('<&-', 'submit', '-')
+    assert done.returncode == 1
+    assert done.stderr.startswith('psij submit: -: Not valid JSON: ')
+
+
+@pytest.mark.parametrize('words', [['run', 'true'], ['render', '-e', 'slurm', 'JOB']])
+def test_a_current_directory_that_was_removed(shell: Shell, words: list[str]) -> None:
+    job = shell.directory / shell.write('job.json', executable='/bin/true')
+    script = 'mkdir gone; cd gone; rmdir ../gone; exec "$0" -m psij "$@"'
+    argv = ['/bin/sh', '-c', script, sys.executable, *(word.replace('JOB', str(job)) for word in words)]
+    done = subprocess.run(
+        argv, capture_output=True, text=True, cwd=shell.directory, env=shell.environment, timeout=60, check=False
+    )
+    assert done.returncode != 0
+    assert re.fullmatch(f'psij {words[0]}: [Tt]he current directory [^\n]*does not exist any more\\.?\n', done.stderr)
+
+
+@pytest.mark.parametrize(
+    'option',
+    [
+        *('--nodes=0', '--processes=0', '--processes-per-node=-1', '--cores-per-process=0', '--gpus-per-process=x'),
+        *('--copies=0', '--duration=0', '--duration=x', '--duration=0s', '--memory=0', '--memory=0.1', '--memory=x'),
+        *('--attribute=foo=1', '--attribute==1', '--attribute=slurm.=1', '--attribute=.x', '--env=x', '--env=1x=1'),
+    ],
+)
+def test_values_that_make_no_sense_are_wrong_usage(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(['run', option, 'true'])
+    assert raised.value.code == 2
+    name = option.partition('=')[0]
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f'psij run: error: argument {name}')
+
+
+@pytest.mark.parametrize('command', [['wait', '1'], ['status', '1'], ['cancel', '1'], ['doctor']])
+@pytest.mark.parametrize('text', ['x', '', 'nan', '1 2'])
+def test_times_that_make_no_sense_are_told_in_words(
+    command: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main([*command, f'--timeout={text}'])
+    assert raised.value.code == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"--timeout: '{text}' is no time; expected hh:mm:ss, hh:mm, or a number with one of the units" in message
+
+
+@pytest.mark.parametrize(
+    ('text', 'seconds'), [('30', 30), ('0', 0), ('.5', 0.5), ('1.5', 1.5), ('2m', 120), ('1:30:00', 5400)]
+)
+def test_times_to_wait(text: str, seconds: float) -> None:
+    assert _options.waiting_time(text) == timedelta(seconds=seconds)
+
+
+def test_a_time_that_is_too_long() -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match='is too long'):
+        _options.walltime('99999999999y')
+
+
+@pytest.mark.parametrize('name', ['wait', 'status', 'cancel', 'doctor'])
+def test_the_unit_of_a_timeout_is_named(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([name, '--help'])
+    assert '30 (seconds)' in ' '.join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

@@ -125,11 +125,56 @@ def test_a_scheduler_that_does_not_answer(shell: Shell, cluster: FakeCluster) ->
     assert 'psij status: slurm has not told the state of job 1 in time\n' in done.stderr
 
 
-def test_a_missing_command(shell: Shell) -> None:
+def test_no_time_to_ask(shell: Shell, cluster: FakeCluster) -> None:
+    """What is not known is not told as if it were a state."""
+    shell.psij('submit', shell.write('job.json', executable='/bin/sleep', arguments=['60']))
+    for command in ('status', 'wait', 'cancel'):
+        done = shell.psij(command, '--timeout', '0', '1')
+        assert (done.returncode, done.stdout) == (124, '')
+        assert done.stderr == f'psij {command}: slurm has not told the state of job 1 in time\n'
+
+
+def test_a_job_that_cannot_be_canceled_does_not_hold_up_others(shell: Shell, cluster: FakeCluster) -> None:
+    cluster.set('hold_queue')
+    job = shell.write('job.json', executable='/bin/true')
+    shell.environment['PSIJ_FAKE_USER'] = 'other:4712'
+    shell.psij('submit', job)
+    shell.environment['PSIJ_FAKE_USER'] = 'me:4711'
+    shell.psij('submit', job)
+    done = shell.psij('cancel', '1', '2')
+    assert (done.returncode, done.stdout) == (1, '2 CANCELED\n')
+    assert re.fullmatch('psij cancel: 1: [^\n]+ Access/permission denied\n', done.stderr)
+    assert cluster.job(1).state == 'queued'
+
+
+@pytest.mark.parametrize('words', [['list'], ['status', '1'], ['wait', '1'], ['cancel', '1']])
+def test_a_missing_command(shell: Shell, words: list[str]) -> None:
+    """A scheduler that does not answer may do so later; one that is not there never will."""
     shell.environment['PATH'] = '/nowhere'
-    done = shell.psij('list', '--executor', 'slurm')
+    done = shell.psij(*words, '--executor', 'slurm')
     assert done.returncode == 1
-    assert re.fullmatch(r'psij list: .*"squeue" was not found; PATH is .*\n', done.stderr)
+    assert re.fullmatch(rf'psij {words[0]}: [^\n]*"squeue" was not found; PATH is .*\n', done.stderr)
+
+
+# --- IDs that cannot be printed --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('options', [[], ['--json']])
+def test_ids_that_cannot_be_printed_are_told_elsewhere(shell: Shell, cluster: FakeCluster, options: list[str]) -> None:
+    """Who loses an ID loses the job; all jobs are submitted nevertheless."""
+    job = shell.write('job.json', executable='/bin/true')
+    done = shell.psij_redirected('> /dev/full', 'submit', *options, job, job)
+    assert done.returncode == 1
+    for native_id in '12':
+        said = f'psij submit: job.json was submitted as {native_id}, which cannot be printed: No space left on device\n'
+        assert said in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert 'Exception' not in done.stderr
+
+
+def test_a_standard_output_that_is_closed(shell: Shell, cluster: FakeCluster) -> None:
+    done = shell.psij_redirected('>&-', 'submit', shell.write('job.json', executable='/bin/true'))
+    assert (done.returncode, done.stderr) == (0, '')
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -155,12 +200,25 @@ def test_a_job_that_is_refused_does_not_hold_up_others(shell: Shell, cluster: Fa
 
 
 def test_files_that_cannot_be_read(shell: Shell) -> None:
-    for words in (['submit', 'missing.json'], ['render', '--executor', 'slurm', 'missing.json']):
-        done = shell.psij(*words)
-        assert done.returncode == 1
-        assert re.fullmatch(r"psij \w+: .*No such file or directory: 'missing.json'\n", done.stderr)
+    """All commands say the same, and name the file."""
     (shell.directory / 'text').write_text('hello')
-    assert shell.psij('submit', 'text').stderr.startswith('psij submit: text: Not valid JSON')
+    (shell.directory / 'deep').write_text('[' * 100000)
+    (shell.directory / 'latin').write_bytes('{"executable": "/bin/über"}'.encode('latin-1'))
+    (shell.directory / 'twice').write_text(
+        '{"executable": "/bin/true", "attributes": {"account": "a", "account": "b"}}'
+    )
+    for file, problem in {
+        'missing': 'No such file or directory',
+        'text': 'Not valid JSON: Expecting value: line 1 column 1 (char 0)',
+        'deep': 'Not valid JSON: maximum recursion depth exceeded',
+        'latin': 'Not valid UTF-8, in which JSON is written: invalid start byte at byte 21',
+        'twice': 'the key "account" is there twice',
+    }.items():
+        for command in (['submit'], ['render', '--executor', 'slurm'], ['validate']):
+            done = shell.psij(*command, file)
+            said = done.stdout if command == ['validate'] else done.stderr.partition(': ')[2]
+            assert (done.returncode, said[: len(file) + len(problem) + 2]) == (1, f'{file}: {problem}')
+            assert said.count('\n') == 1
 
 
 def test_a_file_from_the_standard_input(shell: Shell) -> None:
@@ -173,7 +231,25 @@ def test_a_file_from_the_standard_input(shell: Shell) -> None:
 def test_render_has_no_traces(shell: Shell) -> None:
     done = shell.psij('render', '-e', 'pbs', shell.write('job.json', executable='/bin/true'))
     assert done.stdout.startswith('#!/bin/bash\n#PBS ')
-    assert not (Path(shell.environment['HOME']) / '.psij' / 'work' / 'pbs').exists()
+    assert not (Path(shell.environment['HOME']) / '.psij').exists()
+
+
+def test_render_needs_no_work_directory(shell: Shell) -> None:
+    """It shows the paths that there would be."""
+    shell.environment['HOME'] = '/dev/null'
+    done = shell.psij('render', '-e', 'pbs', shell.write('job.json', executable='/bin/true'))
+    assert (done.returncode, done.stderr) == (0, '')
+    assert re.search(r'/bin/bash /dev/null/\.psij/work/[0-9a-f]{64}/single_launch\.sh ', done.stdout)
+
+
+def test_a_work_directory_that_cannot_be_made(shell: Shell, cluster: FakeCluster) -> None:
+    """The hint is one for the command line."""
+    shell.environment['HOME'] = '/dev/null'
+    job = shell.write('job.json', executable='/bin/true')
+    for words in (['run', 'true'], ['submit', job], ['doctor', '--run-job', '-e', 'slurm']):
+        done = shell.psij(*words)
+        assert done.returncode != 0
+        assert 'Another one can be chosen with --work-directory.' in done.stdout + done.stderr
 
 
 def test_render_shows_what_is_inherited_only_if_asked(shell: Shell) -> None:

@@ -105,6 +105,17 @@ def test_several_copies(shell: Shell) -> None:
     assert len(re.findall(r'job \d+ \([123] of 3\) FAILED, exit code 4', done.stderr)) == 3
 
 
+def test_what_is_no_file_is_for_all_copies(shell: Shell) -> None:
+    os.mkfifo(shell.directory / 'fifo')
+    (shell.directory / 'directory').mkdir()
+    reader = os.open(shell.directory / 'fifo', os.O_RDWR)  # so that writers need not wait for one
+    words = ['--stdout', 'fifo', '--stderr', 'directory', '--', 'sh', '-c', 'echo out; echo err >&2']
+    assert shell.psij('run', '-n', '2', *words).returncode == 0
+    assert os.read(reader, 99) == b'out\nout\n'
+    os.close(reader)
+    assert sorted(os.listdir(shell.directory)) == ['directory', 'directory.1', 'directory.2', 'fifo']
+
+
 def test_the_exit_code_is_that_of_the_first_copy_that_has_not_completed(shell: Shell) -> None:
     script = 'file=$(readlink /proc/$$/fd/1); exit $((${file##*.} - 1))'  # 0, 1 and 2
     assert shell.psij('run', '--copies', '3', '--stdout', 'out', 'sh', '-c', script).returncode == 1
@@ -131,6 +142,7 @@ def test_output_files_of_a_batch_job_are_named(shell: Shell, cluster: FakeCluste
     assert (done.returncode, done.stdout) == (5, '')
     named = re.search(r'what the job writes goes to (\S+\.out) and (\S+\.err)\n', done.stderr)
     assert named is not None, done.stderr
+    assert done.stderr.index('what the job writes') < done.stderr.index('QUEUED')
     assert [Path(name).read_text() for name in named.groups()] == ['out\n', 'err\n']
     assert Path(named[1]).parent == shell.directory
     assert 'job 1 FAILED, exit code 5' in done.stderr
@@ -167,7 +179,7 @@ def test_copies_that_were_submitted_before_a_refusal_are_canceled(shell: Shell, 
         (['-n', '0', 'true'], "got '0', expected a positive number"),
         (['--env', 'A', 'true'], 'expected NAME=VALUE'),
         (['--memory', 'much', 'true'], "'much' is no size"),
-        (['--duration', 'long', 'true'], 'Accepted formats are'),
+        (['--duration', 'long', 'true'], "'long' is no time; expected hh:mm:ss"),
         (['--node', '1', 'true'], '--node'),  # no abbreviations: a later version may have more options
     ],
 )

@@ -49,9 +49,39 @@ def test_everything_that_is_wrong_is_told(shell: Shell) -> None:
 
 
 def test_values_that_contradict_each_other(shell: Shell) -> None:
+    """All else is checked nevertheless, whether it comes before them or after them."""
     resources = {'__version': 1, 'node_count': 2, 'process_count': 3}
     (problem,) = problems(shell, executable='/bin/true', resources=resources)
     assert 'process_count (3)' in problem
+    found = problems(shell, name=7, resources=resources, launcher='frob', environment={'bad-name': 'x'})
+    for part in ('process_count (3)', 'name: expected', 'frob', 'bad-name', 'Invalid executable'):
+        assert sum(part in problem for problem in found) == 1, (part, found)
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize('executor', ['local', 'slurm'])
+def test_values_under_different_keys_that_contradict_each_other(shell: Shell, executor: str) -> None:
+    """The launcher is asked, as by ``psij run``."""
+    fields: dict[str, object] = {
+        'executable': '/bin/true',
+        'resources': {'process_count': 2, 'gpu_cores_per_process': 1},
+        'launcher': 'aprun',
+    }
+    found = problems(shell, '-e', executor, **fields, attributes={'duration': 'long'})
+    assert len(found) == 2
+    assert 'duration' in found[0]
+    assert 'aprun cannot assign GPUs' in found[1]
+
+
+@pytest.mark.parametrize('executor', ['local', 'slurm'])
+def test_nothing_is_written(shell: Shell, executor: str) -> None:
+    shell.environment['HOME'] = '/dev/null'
+    assert problems(shell, '-e', executor, executable='/bin/true', launcher='multiple') == []
+
+
+def test_an_executable_that_is_no_text(shell: Shell) -> None:
+    (problem,) = problems(shell, executable={'path': '/bin/true'})
+    assert problem.startswith('executable: expected a string')
 
 
 def test_the_rules_of_an_executor(shell: Shell) -> None:
@@ -89,7 +119,7 @@ def test_several_files_as_text(shell: Shell) -> None:
     assert done.returncode == 1
     lines = done.stdout.splitlines()
     assert lines[:2] == ['good.json: ok', 'list.json: expected a JSON object that describes a job, got list']
-    assert lines[2].startswith('text.json: Expecting value')
+    assert lines[2].startswith('text.json: Not valid JSON: Expecting value')
     assert lines[3].startswith('missing.json: ')
     assert len(lines) == 4
 

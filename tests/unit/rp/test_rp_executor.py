@@ -84,7 +84,7 @@ def test_without_it_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPat
     plugin = executors.select('rp')
     monkeypatch.setattr(plugin, '_class', None)
     monkeypatch.setattr(plugin, 'error', None)
-    with pytest.raises(ValueError, match=r'pip install psij-python\[rp\]'):
+    with pytest.raises(ValueError, match=r"pip install '\.\[rp\]'"):
         JobExecutor.get_instance('rp')
 
 

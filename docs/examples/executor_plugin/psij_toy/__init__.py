@@ -19,6 +19,9 @@ STATES = {  # what `toy status` prints
     'T': JobStatus(JobState.FAILED, metadata={'reason': 'timeout'}),
 }
 
+# What jobs may ask for that this scheduler does not have:
+ABSENT = ('gpu_cores_per_process', 'memory', 'exclusive_node_use', 'queue_name', 'account', 'reservation_id')
+
 
 class ToyJobExecutor(TemplatedBatchExecutor):
     """A :class:`~psij.JobExecutor` for the toy scheduler. Custom attributes ``toy.OPTION`` become directives."""
@@ -30,6 +33,9 @@ class ToyJobExecutor(TemplatedBatchExecutor):
         resources, attributes = spec.resources, spec.attributes
         if isinstance(resources, ResourceSpecV1) and resources.computed_node_count > 1:
             raise InvalidJobException(f'Invalid node_count {resources.node_count}: there is one node.')
+        for name in ABSENT:
+            if getattr(resources, name, None) or getattr(attributes, name, None):
+                raise InvalidJobException(f'Invalid {name}: the toy scheduler has no such thing.')
         yield f'name={one_line("toy", "name", job_name(spec))}'
         if attributes is not None and attributes.duration is not None:
             yield f'minutes={math.ceil(attributes.duration / timedelta(minutes=1))}'

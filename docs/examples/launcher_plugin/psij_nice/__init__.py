@@ -19,8 +19,7 @@ class NiceLauncher(ScriptBasedLauncher):
         """Return the arguments of the script that come before the executable."""
         attributes = job.spec and job.spec.attributes
         level = attributes.get_custom_attribute('nice.level') if attributes else None
-        if level is None:
-            level = 10
-        if not isinstance(level, int) or not 0 <= level < 20:
+        text = '10' if level is None else str(level)  # from a command line it is text: --attribute nice.level=5
+        if not text.isdecimal() or int(text) > 19:
             raise InvalidJobException(f'Invalid custom attribute nice.level: got {level!r}, expected 0 to 19.')
-        return [str(int(level))]
+        return [text]

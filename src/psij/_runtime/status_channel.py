@@ -159,7 +159,9 @@ class StatusChannel:
             self._loop.add_reader(opened.fileno(), self.drain)
         except (OSError, RuntimeError) as ex:  # no more threads or descriptors
             opened.close()
-            logger.warning('Scripts cannot report their states, since nobody can listen: %s', ex)
+            log = logger.debug if self._has_warned else logger.warning
+            log('Scripts cannot report their states, since nobody can listen: %s', ex)
+            self._has_warned = True
             return None
         self._has_warned = False
         return opened

@@ -120,7 +120,7 @@ def _look_for_commands(executor: JobExecutor, native_ids: list[str]) -> None:
     """
     from psij.executors.batch.batch_scheduler_executor import BatchSchedulerExecutor
 
-    if isinstance(executor, BatchSchedulerExecutor):
+    if isinstance(executor, BatchSchedulerExecutor) and not executor._runs_commands_elsewhere:
         command = executor.get_status_command(native_ids)[0]
         if shutil.which(command) is None:
             raise ValueError(f'the command "{command}" was not found; PATH is {os.environ.get("PATH")!r}')

@@ -110,9 +110,9 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
         ('--processes', 'processes on all nodes together'),
         ('--processes-per-node', 'processes on each node'),
         ('--cores-per-process', 'CPU cores of each process'),
-        ('--gpus-per-process', 'GPUs of each process'),
     ):
         resources.add_argument(option, metavar='N', type=count, help=what)
+    resources.add_argument('--gpus-per-process', metavar='N', type=count_or_zero, help='GPUs of each process')
     resources.add_argument('--memory', metavar='SIZE', type=memory, help='of the whole job: bytes, or such as 512M, 4G')
     resources.add_argument('--exclusive', action='store_true', help='no other job may run on the nodes')
     add_attributes(parser)
@@ -174,6 +174,13 @@ def count(text: str) -> int:
     """Return a positive number."""
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f'got {text!r}, expected a positive number')
+    return int(text)
+
+
+def count_or_zero(text: str) -> int:
+    """Return a number that is not negative."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f'got {text!r}, expected a number')
     return int(text)
 
 

@@ -34,18 +34,20 @@ def run(args: argparse.Namespace) -> int:
     executor = _options.lasting_executor(args)
     results: list[dict[str, object]] = []
     printed = True
-    for path, job in jobs:
-        error = None
-        try:
-            executor.submit(job)
-        except (InvalidJobException, SubmitException) as ex:
-            error = _output.explain(ex)
-            _output.say('submit', f'{path}: {error}')
-        results.append({'file': path, 'native_id': job.native_id, 'error': error})
-        if not args.json:
-            printed = _print(results[-1:], False) and printed
-    if args.json:
-        printed = _print(results, True)
+    try:
+        for path, job in jobs:
+            error = None
+            try:
+                executor.submit(job)
+            except (InvalidJobException, SubmitException) as ex:
+                error = _output.explain(ex)
+                _output.say('submit', f'{path}: {error}')
+            results.append({'file': path, 'native_id': job.native_id, 'error': error})
+            if not args.json:
+                printed = _print(results[-1:], False) and printed
+    finally:  # also if somebody presses Ctrl-C
+        if args.json:
+            printed = _print(results, True)
     return int(not printed or any(result['error'] is not None for result in results))
 
 

@@ -10,8 +10,9 @@ import sys
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import Callable, List
+from typing import IO, Callable, Dict, List
 
+import pystache
 import pytest
 
 from psij import (
@@ -21,6 +22,7 @@ from psij import (
     JobState,
     JobStatus,
     StageIn,
+    StageOut,
     StageOutFlags,
     StagingMode,
     SubmitException,
@@ -28,7 +30,7 @@ from psij import (
 from psij._runtime import job_files, status_channel
 from psij._runtime.status_channel import Report
 from psij.executors.batch import batch_scheduler_executor as engine
-from psij.executors.batch.script_generator import TemplatedScriptGenerator
+from psij.executors.batch.script_generator import TemplatedScriptGenerator, expand_partials
 
 from .toy import ToyExecutor, result, send, submitted, token
 
@@ -159,22 +161,55 @@ def test_nothing_is_promised_for_scripts_of_others(executor: ToyExecutor, monkey
 
 
 @pytest.mark.usefixtures('no_grace')
-@pytest.mark.parametrize('has_ended', [False, True])
-def test_job_that_runs_all_the_same_is_not_submitted_again(executor: ToyExecutor, has_ended: bool) -> None:
-    """Its script says so, by a report or by having removed itself."""
+@pytest.mark.parametrize(
+    ('signs', 'said'),
+    [(['active'], 'it runs'), (['active', 'done'], 'it has ended'), (['no script'], 'it has ended')],
+)
+def test_job_that_runs_all_the_same_is_not_submitted_again(executor: ToyExecutor, signs: List[str], said: str) -> None:
+    """Its script says so, by reports or by having removed itself."""
     job = Job(JobSpec('/bin/true'))
 
     def accept(argv: List[str]) -> object:
-        if has_ended:
-            Path(argv[1]).unlink()
-        else:
+        if 'active' in signs:
             executor._on_report(job, Report(job.id, JobState.ACTIVE, None, ''))
+        if 'done' in signs:
+            executor._on_report(job, Report(job.id, None, 0, ''))
+        if 'no script' in signs:
+            Path(argv[1]).unlink()
         return result('', None, timed_out=True)
 
     executor.answers['submit'] = accept  # type: ignore[assignment]
-    with pytest.raises(SubmitException, match='it has ended' if has_ended else 'it runs') as info:
+    with pytest.raises(SubmitException, match=said) as info:
         executor.submit(job)
     assert not info.value.transient
+
+
+@pytest.mark.usefixtures('no_grace')
+def test_second_attempt_is_not_taken_for_the_first(executor: ToyExecutor) -> None:
+    """The first, which may be accepted late, finds that it was withdrawn; its script has the same name."""
+    job = Job(JobSpec('/bin/true'))
+    executor.answers.update(submit=result('', None, timed_out=True), lookup='')
+    for answer in ('', '77\n'):
+        executor.answers['lookup'] = answer
+        with pytest.raises(SubmitException, match='safe to submit it again'):
+            executor.submit(job)
+    assert len(executor.files()) == 2
+
+
+@pytest.mark.usefixtures('no_grace')
+def test_full_disk_does_not_hide_what_the_scheduler_said(
+    executor: ToyExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def accept(argv: List[str]) -> object:
+        monkeypatch.setattr(job_files, 'write_private', fail)
+        return result('', None, timed_out=True)
+
+    def fail(path: Path, text: str) -> Path:
+        raise OSError(28, 'No space left on device')
+
+    executor.answers['submit'] = accept  # type: ignore[assignment]
+    with pytest.raises(SubmitException, match='it will run'):
+        executor.submit(Job(JobSpec('/bin/true')))
 
 
 def test_lookup_that_times_out_is_not_repeated(executor: ToyExecutor, no_grace: None) -> None:
@@ -542,6 +577,33 @@ def test_status_command_that_fails_because_a_job_is_gone(executor: ToyExecutor) 
     assert not there.status.final
 
 
+def test_jobs_that_are_listed_again_are_not_lost(executor: ToyExecutor) -> None:
+    """Gaps in a list, with time between them, are no evidence; nor is another spelling of an ID of somebody else."""
+    job = submitted(executor)
+    attached = Job()
+    executor.attach(attached, '2')
+    executor.answers['status'] = '1 r\n2 r'
+    executor.poll()
+    executor.answers.update(status=result('', 1, 'Something'), list='')
+    for _ in range(4):
+        executor.poll()
+    assert executor._progress(job).unlisted_since is not None
+    executor.answers['list'] = '1\n2.server\n'
+    executor.poll()
+    assert executor._progress(job).unlisted_since is None
+    assert executor._progress(attached).unlisted_since is None
+
+
+def test_trouble_of_the_past_is_not_counted(executor: ToyExecutor) -> None:
+    executor.answers['status'] = 'rubbish'
+    given_up = submitted(executor)
+    while not given_up.status.final:
+        executor.poll()
+    job = submitted(executor)
+    executor.poll()
+    assert not job.status.final
+
+
 def test_trouble_slows_down_all_questions(tmp_path: Path) -> None:
     """A second of rubbish must not be counted several times because somebody cancels a job meanwhile."""
     executor = ToyExecutor(tmp_path)
@@ -716,7 +778,13 @@ def test_end_after_a_cancellation_is_noticed_soon(executor: ToyExecutor) -> None
     executor.answers['status'] = '1 r'
     job = submitted(executor)
     executor.poll()
+    executor.answers['cancel'] = result('', None, timed_out=True)
+    with pytest.raises(SubmitException):
+        executor.cancel(job)
+    assert (executor.work_directory / '1.cancelled').read_text() == 'unsure'
+    executor.answers['cancel'] = ''
     executor.cancel(job)
+    assert (executor.work_directory / '1.cancelled').read_text() == ''
     executor._queue_poll_thread.start()
     for _ in range(3):
         executor.poll()
@@ -929,11 +997,15 @@ def test_plugins_may_replace_the_way_to_run_commands(executor: ToyExecutor, monk
 
 
 def test_templates_that_cannot_stage_are_not_asked_to(executor: ToyExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executor, 'generate_submit_script', lambda job, context, file: file.write('#!/bin/sh\n'))
-    spec = JobSpec('/bin/true', stage_in={StageIn('a', 'b')})
-    with pytest.raises(InvalidJobException, match='template of the executor toy cannot stage'):
-        executor.submit(Job(spec))
-    assert executor.files() == []
+
+    def generate(job: Job, context: Dict[str, object], file: IO[str]) -> None:
+        file.write(pystache.render(expand_partials('{{> batch_lib}}\n{{> stagein}}\n'), context))
+
+    monkeypatch.setattr(executor, 'generate_submit_script', generate)
+    submitted(executor, JobSpec('/bin/true', stage_in={StageIn('a', 'b')}))
+    for act in (executor.submit, executor.render_submit_script):
+        with pytest.raises(InvalidJobException, match='cannot do what stage_out asks for'):
+            act(Job(JobSpec('/bin/true', stage_out={StageOut('a', 'b')})))
 
 
 def test_templates_write_numbers_for_enumerations_and_truth(tmp_path: Path) -> None:

@@ -41,6 +41,15 @@ def test_signal_that_comes_after_what_it_has_ended(executor: ToyExecutor) -> Non
     assert run(executor, spec, result, result + '( sleep 0.05; kill -TERM $$ ) &\n') == '1\nTERM\n'
 
 
+@pytest.mark.parametrize(('code', 'word'), [(3, 'SIGNAL 143'), (255, 'SIGNAL 143'), (137, 'SIGNAL 137')])
+def test_job_that_is_told_to_end_reports_no_exit_code(executor: ToyExecutor, code: int, word: str) -> None:
+    """Whatever it makes of the signal: it may be run again, and who sees the report must not learn how to end it."""
+    report = '    _psij_send() { printf "%s" "$1" > report; }\n_psij_on_exit() {\n'
+    spec = JobSpec('/bin/sh', ['-c', f'kill -TERM $PPID; exit {code}'], directory=executor.config.work_directory)
+    assert run(executor, spec, '_psij_on_exit() {\n', report) == f'{code}\nTERM\n'
+    assert (executor.config.work_directory / 'report').read_text().startswith(word + ' ')
+
+
 @pytest.mark.parametrize('keep', [False, True])
 def test_script_does_not_outlive_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: bool) -> None:
     """The submitting program may be gone, and whoever attaches to the job does not know its name."""

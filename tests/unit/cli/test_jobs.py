@@ -177,6 +177,21 @@ def test_a_standard_output_that_is_closed(shell: Shell, cluster: FakeCluster) ->
     assert (done.returncode, done.stderr) == (0, '')
 
 
+def test_ids_are_not_lost_by_an_interruption(shell: Shell, cluster: FakeCluster) -> None:
+    job = shell.write('job.json', executable='/bin/true')
+    once = cluster.path / 'once'
+    real = cluster.path / 'real' / 'slurm' / 'sbatch'
+    real.parent.mkdir(parents=True)
+    real.symlink_to(cluster.commands.parent / 'launch')
+    (cluster.commands / 'sbatch').unlink()
+    wrapper = f'#!/bin/sh\nif [ -e {once} ]; then kill -INT $PPID; exec sleep 60; fi\n> {once}\nexec {real} "$@"\n'
+    (cluster.commands / 'sbatch').write_text(wrapper)
+    (cluster.commands / 'sbatch').chmod(0o755)
+    done = shell.psij('submit', '--json', job, job)
+    assert [result['native_id'] for result in json.loads(done.stdout)] == ['1']
+    assert done.returncode == 130
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 

@@ -94,9 +94,16 @@ class QueuePoller:
                 jobs.discard(job)
                 if not jobs:
                     del self._jobs[str(job.native_id)]
-            if not self._jobs and self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            if not self._jobs:
+                self._forget_trouble()
+                if self._timer is not None:
+                    self._timer.cancel()
+                    self._timer = None
+
+    def _forget_trouble(self) -> None:
+        self._poll_error_count = self._refusals = 0
+        self._warned.clear()
+        self._not_before = 0.0
 
     def watch(self, job: Job) -> None:
         """Look at a job in each round, until it is unregistered or :meth:`relax` is called."""
@@ -164,11 +171,9 @@ class QueuePoller:
             if is_refusal and self._refusals > self.config.queue_polling_error_threshold:
                 self._executor._on_refusal(self._jobs_of(native_ids))
             return
-        self._poll_error_count = self._refusals = 0
         if self._warned:
             logger.info('The scheduler of %s answers again.', self.name)
-            self._warned.clear()
-            self._not_before = 0.0
+        self._forget_trouble()
         self._distribute(native_ids, changed)
 
     def _distribute(self, native_ids: Set[str], changed: Collection[str]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import threading
 import time
@@ -164,10 +165,10 @@ class _Progress:
             return True
 
     @property
-    def has_begun(self) -> bool:
-        """True if the script has reported something before the submission is complete."""
+    def early(self) -> List[Report]:
+        """The reports that came before the submission was complete, if it is not yet."""
         with self._lock:
-            return bool(self._early)
+            return list(self._early or ())
 
     def submitted(self) -> List[Report]:
         """Return the reports that came before the submission was complete, which it is now."""
@@ -357,7 +358,8 @@ class BatchSchedulerExecutor(JobExecutor):
         """Split the output of the status command into lines that can be parsed one by one.
 
         If there are such lines, only those that have changed since the last time are parsed, which matters with
-        thousands of jobs. None, the default, means that the output can only be parsed as a whole.
+        thousands of jobs; so each must tell all about the jobs in it. None, the default, means that the output can only
+        be parsed as a whole.
         """
         return None
 
@@ -467,6 +469,7 @@ class BatchSchedulerExecutor(JobExecutor):
             psij['inherited'] = '# (not shown)'
         text = io.StringIO()
         self.generate_submit_script(job, context, text)
+        self._check_script(job, text.getvalue())
         return text.getvalue()
 
     def _create_script_context(self, job: Job) -> Dict[str, object]:
@@ -489,7 +492,9 @@ class BatchSchedulerExecutor(JobExecutor):
     def _write_script(self, job: Job, progress: _Progress) -> Path:
         text = io.StringIO()
         self.generate_submit_script(job, self._create_script_context(job), text)
-        self._check_script(job, progress, text.getvalue())
+        self._check_script(job, text.getvalue())
+        if self._revocation(job).name not in text.getvalue():
+            progress.can_report = False  # it is not run_job, which is what reports the end of a job
         path = self._file(f'{job.id}.job')
         logger.debug('Job %s: its script is %s', job.id, path)
         try:
@@ -497,16 +502,15 @@ class BatchSchedulerExecutor(JobExecutor):
         except OSError as ex:
             raise SubmitException(f'Cannot write the submit script {path}: {ex.strerror}.', ex) from ex
 
-    def _check_script(self, job: Job, progress: _Progress, text: str) -> None:
+    def _check_script(self, job: Job, text: str) -> None:
         """Look at what a template, maybe of somebody else, makes of a job."""
-        spec = job.spec
-        if spec is not None and (spec.stage_in or spec.stage_out or spec.cleanup) and '_psij_do_' not in text:
-            raise InvalidJobException(
-                f'The template of the executor {self.name} cannot stage files or clean up, as stage_in, stage_out or '
-                'cleanup ask for. It can if it includes the partials stagein, stageout and cleanup, or run_job.'
-            )
-        if self._revocation(job).name not in text:
-            progress.can_report = False  # it is not run_job, which is what reports the end of a job
+        for field in ('stage_in', 'stage_out', 'cleanup'):
+            partial = field.replace('_', '')
+            if getattr(job.spec, field) and not re.search(rf'\b_psij_do_{partial}[ \t]+\S', text):
+                raise InvalidJobException(
+                    f'The executor {self.name} cannot do what {field} asks for: its template includes neither the '
+                    f'partial "{partial}" nor "run_job".'
+                )
 
     def _submit(self, job: Job, path: Path) -> str:
         """Run the submit command and return the native ID."""
@@ -548,7 +552,7 @@ class BatchSchedulerExecutor(JobExecutor):
         """Find out whether a submission succeeded that had no clear result."""
         for delay in _LOOKUPS:
             argv = self._get_lookup_command(job, path)
-            if argv is None:
+            if argv is None or self._was_withdrawn(job):
                 return None
             time.sleep(delay)
             result = self._execute(argv)
@@ -564,25 +568,38 @@ class BatchSchedulerExecutor(JobExecutor):
                     return native_id
         return None
 
-    def _revoke(self, job: Job) -> Path:
-        """Leave a note that keeps a job from running that may have been accepted although its submission failed."""
-        return job_files.write_private(self._revocation(job), '')
+    def _was_withdrawn(self, job: Job) -> bool:
+        """Tell whether there was an earlier attempt, whose script cannot be told from the present one."""
+        return next(self.work_directory.glob(f'{job.id}-*.revoked'), None) is not None
+
+    def _revoke(self, job: Job) -> bool:
+        """Leave a note that keeps a job from running that may have been accepted although its submission failed.
+
+        Returns False if that is not possible.
+        """
+        try:
+            job_files.write_private(self._revocation(job), '')
+        except FileExistsError:
+            pass
+        except OSError as ex:
+            logger.warning('Job %s cannot be withdrawn: %s', job.id, ex)
+            return False
+        return True
 
     def _revocation(self, job: Job) -> Path:
         return self._file(f'{job.id}-{self._progress(job).attempt}.revoked')
 
     def _explain_unclear(self, job: Job, said: str, transient: bool) -> SubmitException:
         """Say what is known about a job that may have been accepted although its submission failed."""
-        note = self._revoke(job)
-        if self._progress(job).has_begun:
-            return SubmitException(f'{said}\nThe scheduler has the job all the same, and it runs. {_LOOK_FIRST}')
-        try:
-            script = self._file(f'{job.id}.job').read_text(errors='replace')
-        except FileNotFoundError:  # it removes itself at its end
+        was_noted = self._revoke(job)
+        script = self._file(f'{job.id}.job')
+        early = self._progress(job).early
+        # scripts remove themselves at their end
+        if not script.exists() or any(report.state is None for report in early):
             return SubmitException(f'{said}\nThe scheduler has the job all the same, and it has ended. {_LOOK_FIRST}')
-        except OSError:
-            script = ''
-        if note.name in script:
+        if early:
+            return SubmitException(f'{said}\nThe scheduler has the job all the same, and it runs. {_LOOK_FIRST}')
+        if was_noted and self._revocation(job).name in script.read_text(errors='replace'):
             chance = 'will end without running anything, unless it has begun just now: it is safe to submit it again.'
         else:  # templates of others do not look for the note
             chance = f'will run. {_LOOK_FIRST}'
@@ -627,13 +644,17 @@ class BatchSchedulerExecutor(JobExecutor):
         environment = client_environment(self._dropped_variables, self._kept_variables, c_locale)
         return run(argv, environment, self._command_timeout, stdin_path)
 
+    @property
+    def _runs_commands_elsewhere(self) -> bool:
+        """True if somebody has overridden ``_run_command``, for all executors of a class or for this one."""
+        return getattr(self._run_command, '__func__', None) is not BatchSchedulerExecutor._run_command
+
     def _execute(self, argv: List[str], c_locale: bool = True, stdin_path: Optional[Path] = None) -> CommandResult:
         """Run a command of the scheduler, in the way of a subclass if it has overridden ``_run_command``.
 
         A command that has a file for its standard input is always run in the usual way.
         """
-        overridden = getattr(self._run_command, '__func__', None) is not BatchSchedulerExecutor._run_command
-        if stdin_path is not None or not overridden:
+        if stdin_path is not None or not self._runs_commands_elsewhere:
             return self._run(argv, c_locale, stdin_path)
         command = tuple(argv)
         try:
@@ -659,6 +680,8 @@ class BatchSchedulerExecutor(JobExecutor):
                 note = [path for path in note if not job_files.rewrite(path, _UNSURE)]
             if result.exit_code is None:
                 raise SubmitException(f'Cannot cancel the job: {result.error}.', transient=result.timed_out)
+            if result.exit_code == 0:
+                job_files.rewrite(self._job_file(job, '.cancelled'), '')  # an earlier attempt may have been unsure
             if result.exit_code:
                 self.process_cancel_command_output(result.exit_code, result.output or UNKNOWN_ERROR)
                 note = [
@@ -673,7 +696,8 @@ class BatchSchedulerExecutor(JobExecutor):
         finally:
             if job.status.final:  # so its files have been removed, maybe before the note was there
                 job_files.remove(made)
-        self._progress(job).cancelled_since = time.monotonic()
+        if isinstance(job._executor_state, _Progress):
+            job._executor_state.cancelled_since = time.monotonic()
         self._queue_poll_thread.watch(job)
         self._queue_poll_thread.poll_within(_EAGER)
 
@@ -791,6 +815,8 @@ class BatchSchedulerExecutor(JobExecutor):
         elif not progress.has_reported and progress.can_report:
             progress.can_report = False  # nothing gets through
             job_files.follow(self._followed(job), self._follower(job))
+            if job.status.final:  # a report has come meanwhile
+                self._remove_files(job)
         if progress.reported is None:
             progress.ended_since = None
             if progress.cancelled_since is None:
@@ -834,7 +860,7 @@ class BatchSchedulerExecutor(JobExecutor):
                 absent_since = max(absent_since, progress.unlisted_since)
         if unknown:
             self._look_into_history(unknown)
-            self._poll_patiently(absent_since)
+            self._poll_patiently(absent_since, 4 * _EAGER)
 
     def _look_into_history(self, jobs: List[Job]) -> None:
         try:
@@ -902,24 +928,33 @@ class BatchSchedulerExecutor(JobExecutor):
     def _on_refusal(self, jobs: Collection[Job]) -> None:
         """Find out about jobs when the command that asks about them fails again and again.
 
-        It may fail because one of them is gone. If the scheduler lists its jobs, it is there, and they are not.
+        It may fail because one of them is gone. If the scheduler lists the jobs of the user, it is there, and those
+        that were submitted here and are not listed are gone. Jobs that one has attached to may be listed by other
+        names, or belong to others.
         """
         try:
-            listed = set(self.list())
+            listed = {str(native_id) for native_id in self.list()}
         except Exception as ex:  # noqa: BLE001 - of a plugin, or because the scheduler is away
             logger.debug('%s', ex)
             return
-        self._on_absent([job for job in jobs if str(job.native_id) not in listed])
+        absent = []
+        for job in jobs:
+            progress = self._progress(job)
+            if str(job.native_id) in listed:
+                progress.unlisted_since = None
+            elif not progress.attached:
+                absent.append(job)
+        self._on_absent(absent)
 
     def _on_incomprehensible(self, jobs: Iterable[Job], message: str) -> None:
         """Give up on jobs: their scheduler says things that cannot be understood."""
         for job in jobs:
             self._conclude(job, JobStatus(JobState.FAILED, message=message, metadata={'reason': 'lost'}))
 
-    def _poll_patiently(self, since: Optional[float]) -> None:
+    def _poll_patiently(self, since: Optional[float], soon: float = _EAGER) -> None:
         """Ask again: soon at first, and less and less often."""
         waited = 0.0 if since is None else time.monotonic() - since
-        self._queue_poll_thread.poll_within(max(_EAGER, waited / 4))
+        self._queue_poll_thread.poll_within(max(soon, waited / 4))
 
     @staticmethod
     def _has_waited(progress: _Progress, seconds: float) -> bool:

@@ -264,7 +264,7 @@ class LsfJobExecutor(TemplatedBatchExecutor):
 
 # --- scripts ---------------------------------------------------------------------------------------------------------
 
-_MARK = re.compile(r'BS(?=UB)|_USER_(?=SCRIPT_)|\\(?=\r*\n)')
+_MARK = re.compile(r'BS(?=UB)|_USER_(?=SCRIPT_)|\\(?=\n)')
 
 
 def lsf_escape(o: object) -> str:

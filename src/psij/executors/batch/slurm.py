@@ -208,12 +208,11 @@ class SlurmJobExecutor(TemplatedBatchExecutor):
         return ['squeue', '--me', '-h', '-t', 'all', '-o', '%A|%o']
 
     def _parse_lookup_output(self, job: Job, submit_file_path: Path, out: str) -> Optional[str]:
-        found = [
-            int(native_id)
-            for native_id, _, command in (line.partition('|') for line in out.splitlines())
-            if command.strip() == str(submit_file_path) and native_id.strip().isdigit()
-        ]
-        return str(max(found)) if found else None  # there may be another, of an earlier attempt that was withdrawn
+        for line in out.splitlines():
+            native_id, _, command = line.partition('|')
+            if command.strip() == str(submit_file_path):
+                return native_id.strip()
+        return None
 
     def get_cancel_command(self, native_id: str) -> List[str]:  # noqa: D102
         return ['scancel', '-Q', native_id]

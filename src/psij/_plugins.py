@@ -281,8 +281,14 @@ class Registry:
         now = tuple(sys.path)
         if now == self._scanned:
             return
-        first = self._scanned is None
-        self._scanned = now
+        before, self._scanned = self._scanned, now  # first of all: a descriptor file may ask for plugins itself
+        try:
+            self._read_sources(first=before is None)
+        except BaseException:  # an interrupt: what is missing is read the next time
+            self._scanned = before
+            raise
+
+    def _read_sources(self, first: bool) -> None:
         if first:
             for descriptor in self._builtins():
                 descriptor.path = _builtins.__file__
@@ -411,6 +417,9 @@ def _descriptor_module(file: str) -> Optional[ModuleType]:
             _descriptor_modules[file] = _execute(name, file, register=False)
         except (Exception, SystemExit) as ex:  # noqa: BLE001 - a file of somebody else: anything may come
             logger.warning('Could not import %s: %s', file, ex)
+        except BaseException:
+            del _descriptor_modules[file]
+            raise
     return _descriptor_modules[file]
 
 

@@ -149,13 +149,13 @@ class StageOutFlags(Flag):
     """It is no error if the file does not exist."""
 
     ON_SUCCESS = 2
-    """If the job ended with exit code zero."""
+    """If the job ended with exit code zero, and was not told to end before."""
 
     ON_ERROR = 4
-    """If the job ended with a non-zero exit code."""
+    """If the job ended with a non-zero exit code, and was not told to end before."""
 
     ON_CANCEL = 8
-    """If the job was canceled."""
+    """If the job was told to end: it was canceled, or its time was over (its state is ``FAILED`` then)."""
 
     ALWAYS = ON_SUCCESS | ON_ERROR | ON_CANCEL
     """However the job ended."""

@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from leases import leased
 
 from psij import Job, JobSpec, JobState, StageIn, StageOut, StageOutFlags, StagingMode
 
@@ -134,3 +135,47 @@ def test_every_condition_of_cleanup(site: Site, outcome: StageOutFlags) -> None:
             assert kind_of(directory / kind) == ('nothing' if outcome in flags else kind), (flags, kind)
             if kind.startswith('link'):
                 assert kind_of(directory / f'{kind} itself') != 'nothing', 'links are not followed'
+
+
+@pytest.fixture
+def delivery(site: Site) -> JobSpec:
+    """Return a job with a file to deliver, and one to remove, for each way to end."""
+    spec = job_in(site, 'job', SUCCESS)
+    directory = Path(str(spec.directory))
+    conditions = {'first': SUCCESS, 'second': SUCCESS, 'canceled': CANCEL}
+    for name in (*conditions, 'rubbish'):
+        (directory / name).write_text(name)
+    spec.stage_out = {StageOut(name, site.directory / 'results' / name, flags) for name, flags in conditions.items()}
+    spec.cleanup = {Path('rubbish')}
+    return spec
+
+
+def test_cancel_while_files_are_staged_out(site: Site, delivery: JobSpec) -> None:
+    """The job has ended well already: what that means for its files is done to the end."""
+    delivery.cleanup_flags = SUCCESS
+    directory = site.directory / 'job'
+    with leased(directory / 'first') as lease:
+        job = site.submit(delivery)
+        site.eventually(lease.is_wanted, 'the file is staged out')
+        job.cancel()
+    assert site.final(job).state in (JobState.CANCELED, JobState.COMPLETED)
+    assert sorted(os.listdir(site.directory / 'results')) == ['first', 'second']
+    assert not (directory / 'rubbish').exists()
+
+
+def test_cancel_while_files_are_staged_in(site: Site, delivery: JobSpec) -> None:
+    """The executable is not run; what is to be done after a cancellation is done."""
+    if site.backend.executor == 'rp':
+        pytest.skip('RADICAL-Pilot tells scripts to end with a file, at which they look before the executable is run')
+    delivery.cleanup_flags = CANCEL
+    delivery.arguments = ['-c', 'touch ran']
+    directory = site.directory / 'job'
+    inputs = [site.script(name, name) for name in ('input 1', 'input 2')]
+    delivery.stage_in = {StageIn(path, path.name) for path in inputs}
+    with leased(inputs[0]) as lease:
+        job = site.submit(delivery)
+        site.eventually(lease.is_wanted, 'the file is staged in')
+        job.cancel()
+        assert site.final(job).state is JobState.CANCELED
+    assert os.listdir(site.directory / 'results') == ['canceled']
+    assert sorted(os.listdir(directory)) == ['canceled', 'first', 'second']

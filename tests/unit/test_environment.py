@@ -22,7 +22,7 @@ def bash_variables() -> List[str]:
 
 def passed_on(name: str, value: str, assign: bool) -> Optional[str]:
     """Return a variable as a program sees it that is run by a bash that got it, or in which a script sets it."""
-    script = f"{f'export {name}={value!r}; ' if assign else ''}exec /usr/bin/env -0"
+    script = f'{f"export {name}={value!r}; " if assign else ""}exec /usr/bin/env -0'
     out = subprocess.run(
         ['/bin/bash', '-c', script], env={} if assign else {name: value}, capture_output=True, text=True, check=False
     ).stdout

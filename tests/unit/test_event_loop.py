@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 from typing import Callable, Iterator, List, Tuple
@@ -128,6 +129,16 @@ def test_cancelled_timers_do_not_keep_the_thread(loop: EventLoop) -> None:
         assert not thread.is_alive()
 
 
+@pytest.mark.parametrize('delay', [30 * 86400.0, math.inf])
+def test_timers_far_in_the_future(loop: EventLoop, delay: float) -> None:
+    """Further than a selector can wait."""
+    late = loop.call_later(delay, lambda: None)
+    call(loop)
+    call(loop)
+    late.cancel()
+    call(loop)
+
+
 def test_timers_and_readers_can_be_added_by_what_is_called(loop: EventLoop, pipe: Pipe) -> None:
     done = threading.Event()
 
@@ -164,6 +175,28 @@ def test_failing_to_start_changes_nothing(loop: EventLoop, pipe: Pipe, monkeypat
             loop.add_reader(pipe[0], lambda: None)
         with pytest.raises(RuntimeError, match='new thread'):
             loop.call_later(0.0, lambda: None)
+    assert set(os.listdir('/proc/self/fd')) <= before
+    call(loop)
+
+
+def test_an_interrupt_while_the_thread_is_being_started(
+    loop: EventLoop, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread, which nobody knows, does not work with descriptors that are closed, and maybe something else's."""
+    before = set(os.listdir('/proc/self/fd'))
+    start = threading.Thread.start
+
+    def interrupted(self: threading.Thread) -> None:
+        start(self)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, 'start', interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            loop.add_reader(pipe[0], lambda: None)
+    for thread in threads():
+        thread.join(10)
+    assert threads() == []
     assert set(os.listdir('/proc/self/fd')) <= before
     call(loop)
 

@@ -53,6 +53,13 @@ def test_the_directory_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: 
         job_files.private_directory(tmp_path)
 
 
+def test_the_encoding_is_that_of_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a locale that is not UTF-8."""
+    monkeypatch.setattr(os, 'fsencode', lambda text: text.encode('iso-8859-1', 'surrogateescape'))
+    path = tmp_path / 'file'
+    assert job_files.write_private(path, 'cd \xe9\udcff').read_bytes() == b'cd \xe9\xff'
+
+
 def test_files_are_written_private(tmp_path: Path, umask: object) -> None:
     path = job_files.write_private(tmp_path / 'file', 'é $HOME\r\n')
     assert path.read_bytes() == 'é $HOME\r\n'.encode()

@@ -434,6 +434,22 @@ def test_a_descriptor_file_may_ask_for_plugins(site: Site) -> None:
     assert 'single' in Launcher.get_launcher_names()
 
 
+@pytest.mark.parametrize('where', ['_entry_points', '_execute'])
+def test_an_interrupt_of_the_search(site: Site, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not found then is found later."""
+    site.executor('acme_exec', 'E')
+    site.describe('acme_descriptor', 'Acme', 'acme_exec.E')
+
+    def interrupt(*arguments: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_plugins, where, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            JobExecutor.get_executor_names()
+    assert {'local', 'acme'} <= JobExecutor.get_executor_names()
+
+
 def test_old_names_are_there_when_a_plugin_is_loaded(site: Site) -> None:
     names = 'from psij import Export, Import, JobStatusCallback, UnreachableStateException\n'
     site.write('acme_old.py', names + EXECUTOR.format(name='E'))

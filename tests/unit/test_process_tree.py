@@ -131,6 +131,34 @@ def test_suspend_leaves_nothing_running(tree: List[int]) -> None:
         eventually(lambda pid=pid: state(pid) == 'T')  # type: ignore[misc]
 
 
+def test_suspend_leaves_out_this_process(tree: List[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would be left to let it go on."""
+    suspended = set()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'kill', lambda pid, signum: suspended.add(pid))
+        process_tree.suspend([os.getpid()])
+    assert set(tree) <= suspended
+    assert os.getpid() not in suspended
+
+
+def test_command_line(source: str) -> None:
+    with subprocess.Popen(['sh', '-c', 'read line', 'a b', '', '\n'], stdin=subprocess.PIPE) as process:
+        assert process_tree.command_line(process.pid) == ['sh', '-c', 'read line', 'a b', '', '\n']
+    assert process_tree.command_line(NOBODY) == []
+
+
+@pytest.mark.parametrize(('trap', 'ignores'), [("''", True), (':', False), ('-', False)])
+def test_ignored_signals(trap: str, ignores: bool) -> None:
+    with subprocess.Popen(
+        ['bash', '-c', f'trap {trap} TERM; echo; read line'], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert process_tree.ignores(process.pid, signal.SIGTERM) is ignores
+        assert not process_tree.ignores(process.pid, signal.SIGHUP)
+    assert not process_tree.ignores(NOBODY, signal.SIGTERM)
+
+
 def test_signals_to_processes_that_are_gone_are_no_error(tree: List[int]) -> None:
     process_tree.send(signal.SIGKILL, [NOBODY, tree[2]])
     eventually(lambda: not psutil.pid_exists(tree[2]) or process_tree.is_zombie(tree[2]))

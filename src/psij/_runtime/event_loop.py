@@ -17,6 +17,7 @@ from psij._log import lazy_logger
 logger = lazy_logger(__name__)
 
 _LINGER = 1.0  # seconds for which an idle thread stays, so that jobs one after the other share one
+_LONGEST_WAIT = 86400.0  # seconds; selectors take no more than some weeks
 
 
 class Timer:
@@ -112,12 +113,12 @@ class EventLoop:
             selector.register(wake[0], selectors.EVENT_READ)
             thread = threading.Thread(target=self._run, args=(selector, wake[0]), name=self._name, daemon=True)
             thread.start()
-        except BaseException:  # no more descriptors or threads
+            self._selector, self._thread, self._wake = selector, thread, wake
+        except BaseException:  # no more descriptors or threads, or an interrupt
             selector.close()
             for fd in wake:
                 os.close(fd)
             raise
-        self._selector, self._thread, self._wake = selector, thread, wake
         return selector
 
     def _wake_up(self) -> None:
@@ -131,6 +132,8 @@ class EventLoop:
         idle_until: Optional[float] = None
         while True:
             with self._lock:
+                if self._selector is not selector:
+                    return  # an interrupt came when the thread had been started, so nobody knows of it
                 due, timeout = self._due_timers()
                 if due or self._readers or self._timers:
                     idle_until = None
@@ -157,7 +160,7 @@ class EventLoop:
         now = time.monotonic()
         while self._timers and (self._timers[0][0] <= now or self._timers[0][2].callback is None):
             due.append(heapq.heappop(self._timers)[2])
-        return due, (self._timers[0][0] - now if self._timers else None)
+        return due, (min(self._timers[0][0] - now, _LONGEST_WAIT) if self._timers else None)
 
     def _call(self, callback: Callable[[], None]) -> None:
         try:

@@ -66,7 +66,8 @@ def create_private(path: Union[str, Path]) -> int:
 def write_private(path: Path, text: str) -> Path:
     """Write a new file that only the user can read.
 
-    Text that came from file names which are not valid in the encoding of the system is written as it was.
+    The encoding is that of file names and arguments, so that a path in a script is the path that Python means. Text
+    that came from file names which are not valid in it is written as it was.
     """
     fd = create_private(path)
     try:
@@ -78,7 +79,7 @@ def write_private(path: Path, text: str) -> Path:
 
 def write_text(fd: int, text: str) -> None:
     """Write all of a text, as :func:`write_private` does."""
-    data = memoryview(text.encode('utf-8', 'surrogateescape'))
+    data = memoryview(os.fsencode(text))
     while data:
         data = data[os.write(fd, data) :]
 

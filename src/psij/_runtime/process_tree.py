@@ -61,6 +61,32 @@ def is_zombie(pid: int) -> bool:
     return fields is not None and fields[0] in (b'Z', b'X')
 
 
+def command_line(pid: int) -> list[str]:
+    """Return the arguments with which a process was started, its program first; empty if there is no such process."""
+    if not _HAS_PROC:
+        import psutil
+
+        try:
+            return list(psutil.Process(pid).cmdline())
+        except psutil.Error:
+            return []
+    try:
+        with open(f'/proc/{pid}/cmdline', 'rb') as file:
+            return [os.fsdecode(argument) for argument in file.read().split(b'\0')[:-1]]
+    except OSError:
+        return []
+
+
+def ignores(pid: int, signum: signal.Signals) -> bool:
+    """Tell whether a process ignores a signal; False if that cannot be known."""
+    try:
+        with open(f'/proc/{pid}/status', 'rb') as file:
+            ignored = int(file.read().partition(b'\nSigIgn:')[2].split(None, 1)[0], 16)
+    except (OSError, IndexError):
+        return False
+    return bool(ignored >> (signum - 1) & 1)
+
+
 def wait_status(pid: int, pidfd: int) -> Optional[int]:
     """Return the wait status of a process that has ended and is not a child of this one, or None if it is not known.
 
@@ -95,14 +121,16 @@ def descendants(pids: Iterable[int]) -> list[int]:
 def suspend(pids: Iterable[int]) -> set[ProcessId]:
     """Send SIGSTOP to processes and their descendants, parents first, and return the descendants.
 
-    A process that is suspended starts no other, so none is missed.
+    A process that is suspended starts no other, so none is missed. This process itself is not suspended, should it be
+    one of them: it would be for ever.
     """
+    own = os.getpid()
     found: list[int] = []
     pending = list(pids)
-    send(signal.SIGSTOP, pending)
+    send(signal.SIGSTOP, (pid for pid in pending if pid != own))
     while pending:
         children = _children(pending.pop())
-        send(signal.SIGSTOP, children)
+        send(signal.SIGSTOP, (pid for pid in children if pid != own))
         found += children
         pending += children
     return identify(found)
@@ -168,8 +196,11 @@ def _all_pids() -> list[int]:
 
 
 def send(signum: signal.Signals, pids: Iterable[int]) -> None:
-    """Send a signal to processes; those that are gone or not ours are passed over."""
-    for pid in pids:
+    """Send a signal to processes; those that are gone or not ours are passed over.
+
+    If this process is one of them it comes last, since that may be its end.
+    """
+    for pid in sorted(pids, key=os.getpid().__eq__):
         try:
             os.kill(pid, signum)
         except (ProcessLookupError, PermissionError):

@@ -294,21 +294,25 @@ class Reaper:
         """Signal a process and all that it started; call with the lock held, so that it is not reaped meanwhile.
 
         They are suspended first, so that none can start another that is not seen. A signal that some of them get
-        twice, by the group and by the pid, is one signal to them as long as they are suspended.
+        twice, by the group and by the pid, is one signal to them as long as they are suspended. If this program is one
+        of them, it is not suspended, and gets the signal last, because that may be its end.
         """
-        pid = process.pid
-        if process.leader:
+        pid, own = process.pid, os.getpid()
+        has_group = process.leader and os.getpgrp() != pid
+        if has_group:
             process_tree.send_to_group(signal.SIGSTOP, pid)
         known = process_tree.alive(process.family)
         process.family = process_tree.suspend([pid, *(member.pid for member in known)]).union(known)
-        if itself:
-            if process.leader:
-                process_tree.send_to_group(signum, pid)
-            process_tree.send(signum, [pid])
-        process_tree.send(signum, (member.pid for member in process.family))
-        if process.leader:
+        family = [member.pid for member in process.family]
+        targets = [pid, *family] if itself else family
+        if itself and has_group:
+            process_tree.send_to_group(signum, pid)
+        process_tree.send(signum, (target for target in targets if target != own))
+        if has_group:
             process_tree.send_to_group(signal.SIGCONT, pid)
-        process_tree.send(signal.SIGCONT, [pid, *(member.pid for member in process.family)])
+        process_tree.send(signal.SIGCONT, [pid, *family])
+        if own in targets:
+            process_tree.send(signum, [own])
 
     def _sweep_later(self, process: Process) -> None:
         self._sweeping.append(process)

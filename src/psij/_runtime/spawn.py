@@ -6,10 +6,11 @@ import os
 import stat
 import subprocess
 from pathlib import Path
-from typing import Mapping, Optional, Sequence, Union
+from typing import Mapping, Optional, Sequence
 
 _OUTPUT = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 _INPUT = os.O_RDONLY | os.O_CLOEXEC
+_OF_WHO_OPENS_IT = ('/dev/std', '/dev/fd/', '/proc/')  # files there mean something else to each process
 
 
 def spawn(
@@ -47,7 +48,8 @@ class Streams:
     OSError
         If one cannot be opened.
     UnusualFileError
-        If opening one could block, as it does with a pipe that nobody reads.
+        If opening one could block, as it does with a pipe that nobody reads, or if it would not be the file that the
+        program itself would open.
     """
 
     def __init__(
@@ -69,13 +71,13 @@ class Streams:
     def _fd(self, directory: Optional[Path], path: Optional[Path], flags: int) -> int:
         if path is None:
             return subprocess.DEVNULL
-        full: Union[str, Path] = path if directory is None else os.path.join(directory, path)
+        full = os.path.join(directory or '', path)
         try:
-            unusual = stat.S_ISFIFO(os.stat(full).st_mode)
+            unusual = full.startswith(_OF_WHO_OPENS_IT) or stat.S_ISFIFO(os.stat(full).st_mode)
         except FileNotFoundError:
             unusual = False
         if unusual:
-            raise UnusualFileError(0, 'opening it may block', str(full))
+            raise UnusualFileError(0, 'only the program that is to use it can open it', full)
         fd = os.open(full, flags, 0o666)
         self._open.append(fd)
         return fd

@@ -66,7 +66,8 @@ def _stage_in(item: object, submit_directory: Path) -> Item:
     if not os.path.isabs(target) and os.path.normpath(target).startswith('../'):
         _refuse('stage_in', f'the relative target {target!r} leads out of the directory of the job', 'an absolute path')
     return {
-        'source': os.path.join(submit_directory, _local_path('stage_in', item.source)),
+        # without a slash at the end: with one, a link to a directory would be that directory
+        'source': str(submit_directory / _local_path('stage_in', item.source)),
         'target': target,
         'mode': item.mode.value,
     }

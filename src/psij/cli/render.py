@@ -31,12 +31,18 @@ example: echo '{"executable": "/bin/date"}' | psij render --executor pbs -"""
 
 def run(args: argparse.Namespace) -> int:
     """Print the script."""
-    from psij import Job
+    from psij import Job, SubmitException
     from psij.executors.batch.batch_scheduler_executor import BatchSchedulerExecutor
+    from psij.launchers.script_based_launcher import nothing_deployed
 
     job = Job(_jobs.load(args.file))
     executor = _options.executor(args)
     if not isinstance(executor, BatchSchedulerExecutor):
         raise ValueError(f'the executor "{args.executor}" does not use submit scripts')
-    sys.stdout.write(executor.render_submit_script(job, environment=args.environment))
+    try:
+        script = executor.render_submit_script(job, environment=args.environment)
+    except SubmitException:  # there is no place for the scripts of the launcher, which only a job would need
+        with nothing_deployed():
+            script = executor.render_submit_script(job, environment=args.environment)
+    sys.stdout.write(script)
     return 0

@@ -20,6 +20,7 @@ from typing import Dict, List, Optional
 from psij._log import lazy_logger
 from psij._runtime import environment, job_files, process_tree
 from psij._runtime.event_loop import Timer
+from psij._runtime.interrupt import DeferredInterrupt
 from psij._runtime.outcome import describe_exit, signal_name
 from psij._runtime.reaper import Process, reaper
 from psij._runtime.spawn import Streams, spawn
@@ -43,7 +44,10 @@ if TYPE_CHECKING:
 logger = lazy_logger(__name__)
 
 _CANCEL_GRACE = 1.0  # seconds
+_STAGE_IN_FAILED = 121  # exit code, see batch_lib.mustache
 _STAGING_GRACE = 60.0  # seconds that a canceled job has to stage out and to clean up
+STAGED_SUFFIX = '.staged.job'
+"""How the names of scripts end that stage files, so that those who attach to such a job know it."""
 _SHORTAGES = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of processes, memory and descriptors
 
 
@@ -99,6 +103,10 @@ class LocalJobExecutor(JobExecutor):
         self._private: Optional[Path] = None  # the directory that is known to be there and private
 
     def submit(self, job: Job) -> None:  # noqa: D102
+        with DeferredInterrupt():  # else there could be a process that no job knows
+            self._submit(job)
+
+    def _submit(self, job: Job) -> None:
         spec = self._check_job(job)
         run = _Run(self, job)
         try:
@@ -136,9 +144,7 @@ class LocalJobExecutor(JobExecutor):
             return self._start_script(job, spec, launcher, variables, run)
 
     def _needs_no_script(self, spec: JobSpec, launcher: Launcher) -> bool:
-        return self._launches_once(launcher) and not (
-            spec.pre_launch or spec.post_launch or spec.stage_in or spec.stage_out or spec.cleanup
-        )
+        return self._launches_once(launcher) and not (spec.pre_launch or spec.post_launch or _is_staged(spec))
 
     def _launches_once(self, launcher: Launcher) -> bool:
         """Tell whether all that a launcher does is to run the executable once."""
@@ -164,7 +170,8 @@ class LocalJobExecutor(JobExecutor):
     def _start_script(
         self, job: Job, spec: JobSpec, launcher: Launcher, variables: Optional[Dict[str, str]], run: _Run
     ) -> int:
-        script = run.write('.job', self._render(job, spec, launcher, run))
+        suffix = STAGED_SUFFIX if _is_staged(spec) else '.job'
+        script = run.write(suffix, self._render(job, spec, launcher, run))
         logger.debug('Job %s: its script is %s', job.id, script)
         if variables is not None:
             own = spec.environment or {}
@@ -177,15 +184,18 @@ class LocalJobExecutor(JobExecutor):
         try:
             return spawn(['/bin/bash', script], spec.directory, variables, (subprocess.DEVNULL, output, output))
         except OSError as ex:  # the shell exists; resources may be missing
+            problem = '/bin/bash cannot be started'
+            if spec.directory is not None and ex.filename == spec.directory:
+                problem = f'the directory of the job, {spec.directory}, cannot be entered'
             raise SubmitException(
-                f'Failed to submit job: /bin/bash cannot be started: {ex}.', ex, transient=ex.errno in _SHORTAGES
+                f'Failed to submit job: {problem}: {ex.strerror}.', ex, transient=ex.errno in _SHORTAGES
             ) from ex
         finally:
             os.close(output)
 
     def _render(self, job: Job, spec: JobSpec, launcher: Launcher, run: _Run) -> str:
         command = environment.through_shell(launcher.get_launch_command(job), spec)
-        staged = bool(spec.stage_in or spec.stage_out or spec.cleanup)
+        staged = _is_staged(spec)
         once = not staged and bool(spec.pre_launch or spec.post_launch) and self._launches_once(launcher)
         data: Dict[str, object] = {
             'staged': staged,
@@ -201,7 +211,7 @@ class LocalJobExecutor(JobExecutor):
         if staged:
             from psij._runtime.staging import staging_context
 
-            data['staging'] = staging_context(spec, Path.cwd())
+            data['staging'] = staging_context(spec, Path(_submit_directory()))
             data.update(run.open_channel())
         text = io.StringIO()
         self._script_generator().generate_submit_script(job, {'job': job, 'psij': data}, text)
@@ -228,6 +238,11 @@ class LocalJobExecutor(JobExecutor):
             return
         if not isinstance(run, _Run):
             raise SubmitException('Cannot cancel job: it was not submitted to, or attached by, a local executor.')
+        if run.is_of_parent():
+            raise SubmitException(
+                'Cannot cancel job: it is one of the program from which this one was forked. Attach another job to its '
+                'native ID, and cancel that.'
+            )
         run.stop('cancelled_by_user')
 
     def list(self) -> List[str]:
@@ -259,7 +274,7 @@ class LocalJobExecutor(JobExecutor):
             raise InvalidJobException('Job must be in the NEW state')
         try:
             pid = int(native_id)
-        except ValueError as ex:
+        except (TypeError, ValueError) as ex:
             raise InvalidJobException(
                 f'Invalid native ID: got {native_id!r}, expected the pid of a process.', ex
             ) from ex
@@ -273,6 +288,28 @@ class LocalJobExecutor(JobExecutor):
             raise
 
 
+def _is_staged(spec: JobSpec) -> bool:
+    return bool(spec.stage_in or spec.stage_out or spec.cleanup)
+
+
+def _is_staged_script(pid: int) -> bool:
+    """Tell whether a process runs the script of a job with staging, whichever program has submitted it."""
+    arguments = process_tree.command_line(pid)
+    return len(arguments) == 2 and arguments[0] == '/bin/bash' and arguments[1].endswith(STAGED_SUFFIX)
+
+
+def _submit_directory() -> str:
+    """Return the directory of this program, to which it gives its scripts relative paths."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError as ex:
+        raise SubmitException(
+            'The working directory of this program does not exist any more. Change to another one before submitting '
+            'jobs that need a script.',
+            ex,
+        ) from ex
+
+
 def _once(spec: JobSpec, command: List[str]) -> str:
     """Return assignments for a script that does what the command of the launcher ``single`` does.
 
@@ -281,7 +318,7 @@ def _once(spec: JobSpec, command: List[str]) -> str:
     script, *given = command[1:9]
     names = ('job_id', 'log_file', 'pre_launch', 'post_launch', 'stdin', 'stdout', 'stderr')
     variables = {f'_PSI_J_{name.upper()}': value for name, value in zip(names, given)}
-    directory = os.path.join(os.getcwd(), spec.directory or '')
+    directory = os.path.join(_submit_directory(), spec.directory or '')
     for name, path in zip(names[2:], given[2:]):
         variables[f'_psij_{name}'] = path and os.path.join(directory, path)
     variables['_psij_job_directory'] = directory
@@ -305,7 +342,8 @@ def _local_channel() -> StatusChannel:
 def _check_here(spec: JobSpec) -> None:
     """Check what depends on this machine and this executor."""
     if spec.directory is not None and not os.path.isdir(spec.directory):
-        raise SubmitException(f'The directory of the job, {spec.directory}, does not exist or is no directory.')
+        reason = 'does not exist, is no directory, or is in one that cannot be entered'
+        raise SubmitException(f'The directory of the job, {spec.directory}, {reason}.')
     if not isinstance(spec.resources, ResourceSpecV1):
         raise InvalidJobException(
             f'Invalid resources: got {spec.resources!r}, expected a ResourceSpecV1, the only version that the local '
@@ -323,6 +361,8 @@ class _Run:
         '_job',
         '_output',
         '_process',
+        '_reaper',
+        '_staged',
         '_stop_reason',
         '_timer',
     )
@@ -331,6 +371,8 @@ class _Run:
         self._executor = executor
         self._job = job
         self._process: Optional[Process] = None
+        self._reaper = reaper()
+        self._staged = False  # whether the process is a script that has files to care for
         self._channel: Optional[StatusChannel] = None  # if the script reports its states
         self._files: List[str] = []
         self._output: Optional[str] = None
@@ -378,6 +420,7 @@ class _Run:
         port = channel.register(self._job.id, secret, self._on_report)
         if port is not None:
             self._channel = channel
+        self._staged = True
         return {'us_port': port, 'us_addr_list': ['127.0.0.1'], 'us_tokens': secret.tokens()}
 
     def _on_report(self, report: Report) -> None:
@@ -389,8 +432,8 @@ class _Run:
         self._job._native_id = pid
         try:
             if limit is not None:
-                self._timer = reaper().loop.call_later(limit, self._on_limit)
-            self._process = reaper().watch_child(pid, self._finish)
+                self._timer = self._reaper.loop.call_later(limit, self._on_limit)
+            self._process = self._reaper.watch_child(pid, self._finish)
         except BaseException as ex:
             _undo(pid)
             if isinstance(ex, RuntimeError):
@@ -405,7 +448,8 @@ class _Run:
         try:
             if pid <= 0:
                 raise ProcessLookupError
-            self._process = reaper().attach(pid, self._finish)
+            self._staged = _is_staged_script(pid)
+            self._process = self._reaper.attach(pid, self._finish)
         except (OSError, OverflowError) as ex:
             reason = 'belongs to another user' if isinstance(ex, PermissionError) else 'does not exist (any more)'
             message = f'Process {pid} {reason}, so it cannot be a job that runs.'
@@ -418,7 +462,9 @@ class _Run:
     def announce(self) -> None:
         """Give the job the states that follow from the fact that its process exists."""
         self._executor._set_job_status(
-            self._job, JobStatus(JobState.QUEUED, metadata={'native_id': self._job.native_id})
+            self._job,
+            # earlier versions of the library had the number
+            JobStatus(JobState.QUEUED, metadata={'native_id': self._job.native_id, 'nativeId': self._job._native_id}),
         )
         if self._channel is None:
             self._executor._set_job_status(self._job, JobStatus(JobState.ACTIVE))
@@ -432,15 +478,28 @@ class _Run:
         if self._process is None:
             return
         grace = self._executor._cancel_grace
-        if self._channel is None:
-            reaper().stop(self._process, reason, grace)
-        elif reaper().stop(self._process, reason, grace, grace + _STAGING_GRACE):
-            reaper().loop.call_later(grace, self._end_executable)
+        if not self._staged:
+            self._reaper.stop(self._process, reason, grace)
+        elif self._reaper.stop(self._process, reason, grace, grace + _STAGING_GRACE):
+            self._reaper.loop.call_later(grace, self._end_executable)
+
+    def is_of_parent(self) -> bool:
+        """Tell whether this program is a forked child of the one that has the job."""
+        return self._reaper is not reaper()
 
     def _end_executable(self) -> None:
         """End what a stopped job runs, if that did not end when asked; then its script gets on with its files."""
-        if self._process is not None and not self._job.status.state.is_greater_than(JobState.ACTIVE):
-            reaper().kill_descendants(self._process)
+        if self._process is not None and not self._is_past_executable(self._process):
+            self._reaper.kill_descendants(self._process)
+
+    def _is_past_executable(self, process: Process) -> bool:
+        """Tell whether what the script of the job runs are not the executable any more, but the tools for its files."""
+        if self._channel is not None:
+            self._channel.drain()
+        state = self._job.status.state
+        if self._channel is None or state is JobState.QUEUED:  # there are no reports, but this can be seen as well:
+            return process_tree.ignores(process.pid, signal.SIGTERM)
+        return bool(state.is_greater_than(JobState.ACTIVE))
 
     def _finish(self, process: Process) -> None:
         """Give the job its final status; called when its process has ended."""
@@ -448,6 +507,8 @@ class _Run:
             self._channel.drain()  # what the script has sent is here before the end of the script is
         if self._job.status.state in (JobState.NEW, JobState.QUEUED):
             self.announce()  # the end of a process can be noted before submit() or attach() is done
+        if self._job.status.state is JobState.QUEUED and _has_run(process):  # the reports of the script were lost
+            self._executor._set_job_status(self._job, JobStatus(JobState.ACTIVE))
         self._end(final_status(process, self._read_output(process)))
 
     def _read_output(self, process: Process) -> Optional[str]:
@@ -467,6 +528,11 @@ class _Run:
             self._channel.unregister(self._job.id)
         job_files.remove(self._files)
         self._files = []
+
+
+def _has_run(process: Process) -> bool:
+    """Tell whether the script of a job that has ended came to its executable, as far as its exit code tells."""
+    return process.stop_reason is None and process.exit_code not in (None, _STAGE_IN_FAILED)
 
 
 def _not_written(path: str, ex: OSError) -> SubmitException:
@@ -490,7 +556,7 @@ def final_status(process: Process, output: Optional[str]) -> JobStatus:
         message = 'The job was ended because its walltime was over.'
         return JobStatus(JobState.FAILED, message=message, exit_code=code, metadata={'reason': 'timeout'})
     if process.stop_reason is not None:
-        return JobStatus(JobState.CANCELED, metadata={'reason': process.stop_reason})
+        return JobStatus(JobState.CANCELED, message=text or None, metadata={'reason': process.stop_reason})
     if code == 0:
         return JobStatus(JobState.COMPLETED, exit_code=0)
     if code is not None:

@@ -243,10 +243,13 @@ def test_a_file_from_the_standard_input(shell: Shell) -> None:
     assert '#SBATCH --job-name="from stdin"\n' in done.stdout
 
 
-def test_render_has_no_traces(shell: Shell) -> None:
+def test_what_is_rendered_can_be_submitted_by_hand(shell: Shell) -> None:
+    """The scripts of the launcher are where it looks for them."""
     done = shell.psij('render', '-e', 'pbs', shell.write('job.json', executable='/bin/true'))
     assert done.stdout.startswith('#!/bin/bash\n#PBS ')
-    assert not (Path(shell.environment['HOME']) / '.psij').exists()
+    launcher = re.search(r'/bin/bash (/\S+/single_launch\.sh) ', done.stdout)
+    assert launcher is not None
+    assert Path(launcher[1]).is_file()
 
 
 def test_render_needs_no_work_directory(shell: Shell) -> None:

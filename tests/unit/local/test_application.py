@@ -320,6 +320,7 @@ def test_few_descriptors(tmp_path: Path) -> None:
 # --- fork ---------------------------------------------------------------------------------------------------------
 
 FORK = """
+from psij import SubmitException
 before = submit(shell('read line < ' + sys.argv[1] + '; exit 5'))
 assert run('exit 3').exit_code == 3  # all threads of the library are there
 seen = []
@@ -331,6 +332,10 @@ if pid == 0:
     job.set_job_status_callback(lambda job, status: print('child', status.state, flush=True))
     job.cancel()
     job.wait()
+    try:
+        before.cancel()
+    except SubmitException as ex:
+        print('child', 'forked' in str(ex), flush=True)
     again = Job()
     executor.attach(again, before.native_id)
     assert again.status.state is JobState.ACTIVE
@@ -347,7 +352,7 @@ def test_fork(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / 'gate')
     options = ['-X', 'dev', '-W', 'error', '-W', 'ignore::DeprecationWarning']  # of fork() where there are threads
     output = application(FORK, tmp_path / 'gate', home=tmp_path, options=options)
-    assert output == "child CANCELED\nparent 5 ['STAGE_OUT', 'CLEANUP', 'FAILED']\n"
+    assert output == "child CANCELED\nchild True\nparent 5 ['STAGE_OUT', 'CLEANUP', 'FAILED']\n"
 
 
 def test_fork_while_other_threads_submit(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from typing import List
+from typing import List, Optional, cast
 
 import pytest
 
@@ -53,7 +53,7 @@ def test_states_of_an_attached_job(local: Local) -> None:
     assert final(attached).exit_code == 6
     names = [status.state.name for status in seen]
     assert names == ['QUEUED', 'STAGE_IN', 'ACTIVE', 'STAGE_OUT', 'CLEANUP', 'FAILED']
-    assert seen[0].metadata == {'native_id': job.native_id}
+    assert seen[0].metadata == {'native_id': job.native_id, 'nativeId': int(str(job.native_id))}
 
 
 def test_attach_any_number_of_times_also_after_the_end(local: Local) -> None:
@@ -154,11 +154,11 @@ def test_unknown_process(local: Local, native_id: str) -> None:
     local.executor.cancel(job)  # no harm
 
 
-@pytest.mark.parametrize('native_id', ['', 'abc', '12.3', '12;rm'])
-def test_what_is_no_pid_is_refused(local: Local, native_id: str) -> None:
+@pytest.mark.parametrize('native_id', ['', 'abc', '12.3', '12;rm', None])
+def test_what_is_no_pid_is_refused(local: Local, native_id: Optional[str]) -> None:
     job = Job()
     with pytest.raises(InvalidJobException, match='expected the pid of a process'):
-        local.executor.attach(job, native_id)
+        local.executor.attach(job, cast(str, native_id))
     assert (job.status.state, job.executor, job.native_id) == (JobState.NEW, None, None)
 
 

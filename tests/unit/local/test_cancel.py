@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -225,6 +226,64 @@ def test_a_staged_job_gets_its_files_before_it_is_canceled(local: Local) -> None
     assert final(job).state is JobState.CANCELED
     assert (local.directory / 'kept').read_text() == 'result\n'
     assert not runs(pids[0])
+
+
+CANCEL_OWN_JOB = """
+    import os
+    from psij import Job, JobExecutor
+    job = Job()
+    JobExecutor.get_instance('local').attach(job, os.environ['LEADER'])
+    job.cancel()
+    job.wait()
+"""
+
+
+@pytest.mark.parametrize('who', ['the first process', 'a child', 'a child in a session of its own'])
+def test_a_job_that_cancels_itself(local: Local, way: Way, who: str) -> None:
+    """The process that does it ends last, and does not suspend itself before."""
+    pids = local.directory / 'pids'
+    command = {
+        'the first process': 'exec "$@"',
+        'a child': '"$@"; :',
+        'a child in a session of its own': 'setsid "$@"; :',
+    }
+    code = textwrap.dedent(CANCEL_OWN_JOB)
+    script = f'export LEADER=$(cut -d " " -f 6 /proc/$$/stat); sleep 300 & echo $! > {pids}; {command[who]}'
+    job = local.submit(way(JobSpec('/bin/bash', ['-c', script, 'bash', sys.executable, '-c', code])))
+    status = final(job)
+    assert (status.state, status.exit_code) == (JobState.FAILED, 128 + signal.SIGTERM)
+    wait_for_end(read_pids(pids, 1)[0])
+
+
+def test_a_walltime_of_a_month(local: Local) -> None:
+    """Longer than the system waits at a time."""
+    job = Job(local.shell('exit 3'))
+    assert job.spec is not None
+    assert job.spec.attributes is not None
+    job.spec.attributes.duration = timedelta(days=30)
+    executor = local.new_executor(enforce_walltime=True, cancel_grace=math.inf)
+    executor.submit(job)
+    assert final(job).exit_code == 3
+    job = local.submit(local.shell('exec sleep 300'), executor)
+    job.cancel()
+    assert final(job).state is JobState.CANCELED
+
+
+def test_an_interrupt_while_the_job_is_being_submitted(local: Local, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has to wait until the job is there, so that the process can be found and canceled."""
+    job = Job(way(local.shell('exec sleep 300')))
+    watch_child = reaper().watch_child
+
+    def interrupted(pid: int, listener: Callable[..., None]) -> object:
+        os.kill(os.getpid(), signal.SIGINT)
+        return watch_child(pid, listener)
+
+    monkeypatch.setattr(reaper(), 'watch_child', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        local.executor.submit(job)
+    assert job.status.state is JobState.ACTIVE
+    job.cancel()
+    assert final(job).state is JobState.CANCELED
 
 
 def test_walltime_is_not_enforced_unless_asked_for(local: Local) -> None:

@@ -13,7 +13,7 @@ from typing import Callable, Dict, Tuple
 
 import pytest
 
-from psij import Job, JobSpec, JobState, JobStatus
+from psij import Job, JobSpec, JobState, JobStatus, StageOut
 
 from .conftest import Local, final
 
@@ -82,10 +82,30 @@ def test_a_script_that_fails(local: Local, run: Run, which: str, text: str) -> N
     assert (local.directory / 'the job' / 'ran').exists() == (which == 'post')
 
 
-def test_a_script_that_ends_the_job_well(local: Local, run: Run) -> None:
+def test_a_script_that_ends_the_job_well(run: Run) -> None:
     assert run('/bin/sh', '-c', 'exit 3', post='exit 0').state is JobState.COMPLETED
-    assert run('/bin/sh', '-c', 'touch ran', pre='exit 0').state is JobState.COMPLETED
+
+
+def test_a_first_script_that_ends_the_job(local: Local, run: Run) -> None:
+    """Whatever its exit code: a job whose executable has not run has not completed."""
+    status = run('/bin/sh', '-c', 'touch ran', pre='echo bye; exit 0')
+    assert (status.state, status.exit_code) == (JobState.FAILED, 1)
+    said = 'psij: the pre_launch script "pre script" ended the job before the executable was started'
+    assert str(status.message).splitlines() == ['bye', said]
     assert not (local.directory / 'the job' / 'ran').exists()
+
+
+@pytest.mark.parametrize('staged', [False, True])
+@pytest.mark.parametrize('option', ['errexit', 'nounset'])
+def test_options_of_a_shell_around_the_program(
+    local: Local, run: Run, monkeypatch: pytest.MonkeyPatch, option: str, staged: bool
+) -> None:
+    """Some shells export them to all that they start."""
+    monkeypatch.setenv('SHELLOPTS', option)
+    results = {StageOut('out', local.directory / 'delivered')} if staged else None
+    status = run('/bin/sh', '-c', 'echo result; exit 3', pre=': $nothing', stage_out=results)
+    assert status.exit_code == 3
+    assert (local.directory / 'delivered').exists() == staged
 
 
 def test_traps_and_children_of_the_first_script(local: Local, run: Run) -> None:

@@ -169,6 +169,7 @@ def test_arguments_that_are_too_long_for_the_system(local: Local, way: Way) -> N
     status = local.run(way(JobSpec('/bin/true', ['x' * 200_000], stderr_path=errors)))
     assert (status.state, status.exit_code) == (JobState.FAILED, 126)
     assert 'Argument list too long' in errors.read_text()
+    assert status.message == 'psij: /bin/true: Argument list too long'
 
 
 def test_an_environment_that_is_too_large_for_the_system(local: Local, way: Way) -> None:
@@ -178,6 +179,67 @@ def test_an_environment_that_is_too_large_for_the_system(local: Local, way: Way)
     assert not info.value.transient
     assert job.status.state is JobState.NEW
     assert local.left_files() == []
+
+
+def test_a_directory_that_cannot_be_entered(local: Local, way: Way, ordinary_user: List[str]) -> None:
+    closed = local.directory / 'closed'
+    closed.mkdir(mode=0o000)
+    code = """
+        import sys
+        from pathlib import Path
+        from psij import Job, JobExecutor, JobSpec, SubmitException
+        nothing = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+        job = Job(JobSpec('/bin/true', directory=Path(sys.argv[1]), pre_launch=nothing))
+        try:
+            JobExecutor.get_instance('local').submit(job)
+        except SubmitException as ex:
+            print(ex)
+    """
+    home = local.directory / 'home'
+    home.mkdir()
+    home.chmod(0o777)
+    nothing = way(JobSpec()).pre_launch
+    output = program(code, closed, *([nothing] if nothing else []), home=home, before=ordinary_user)
+    assert output == (
+        f'Failed to submit job: the directory of the job, {closed}, cannot be entered: Permission denied.\n'
+    )
+
+
+def test_a_program_whose_directory_was_removed(local: Local, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = local.directory / 'gone'
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    job = Job(way(local.shell('exit 3', directory=local.directory)))
+    if job.spec is not None and job.spec.pre_launch is None:
+        local.executor.submit(job)
+        assert final(job).exit_code == 3
+        job = Job(local.shell('true', directory=local.directory, cleanup={'x'}))
+    with pytest.raises(SubmitException, match='working directory of this program does not exist'):
+        local.executor.submit(job)
+    assert job.status.state is JobState.NEW
+    assert local.left_files() == []
+
+
+@pytest.mark.parametrize('path', ['/dev/stdout', '/dev/fd/1', '/proc/self/fd/1'])
+def test_the_output_of_a_job_is_never_that_of_the_program(
+    local: Local, way: Way, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+        import os, sys
+        from pathlib import Path
+        from psij import Job, JobExecutor, JobSpec
+        os.dup2(os.open('log', os.O_WRONLY | os.O_CREAT), 1)
+        print('before', flush=True)
+        pre_launch = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+        job = Job(JobSpec('/bin/echo', ['of the job'], stdout_path=Path(sys.argv[1]), pre_launch=pre_launch))
+        JobExecutor.get_instance('local').submit(job)
+        print(job.wait().state)
+    """
+    nothing = way(JobSpec()).pre_launch
+    monkeypatch.chdir(local.directory)
+    program(code, path, *([nothing] if nothing else []), home=local.directory)
+    assert (local.directory / 'log').read_text() == 'before\nCOMPLETED\n'
 
 
 @pytest.mark.parametrize('path', ['relative', 'through PATH'])

@@ -8,6 +8,8 @@ from typing import Dict
 
 import pytest
 
+from psij.staging import StageOutFlags
+
 from .harness import Result, Site, make_directory, tree
 
 # What is removed by a path that is given to the script directly, as if it had passed the check before submission;
@@ -189,3 +191,27 @@ def test_job_directory_that_is_lost(user_site: Site, loss: str) -> None:
     done = user_site.run(staging, job_command=loss)
     assert done.code == 121
     assert 'Cannot find the job directory' in done.output
+
+
+REPLACEMENTS = {
+    'a link': 'ln -s submit ../job',
+    'a directory': 'mkdir ../job; echo of somebody else > ../job/x',
+    'the directory itself by another way': 'ln -s moved ../job',
+}
+
+
+@pytest.mark.parametrize('by', REPLACEMENTS)
+def test_a_job_directory_that_was_replaced(site: Site, by: str) -> None:
+    """What has the name now is not what was meant when the job was submitted."""
+    (site.job / 'x').write_text('of the job')
+    (site.submit / 'x').write_text('of the user')
+    done = site.stage(f'mv ../job ../moved; {REPLACEMENTS[by]}', cleanup=['x'], cleanup_flags=StageOutFlags.ALWAYS)
+    if by.startswith('the directory itself'):
+        assert done == (0, '', '')
+        assert not (site.root / 'moved' / 'x').exists()
+    else:
+        assert done.code == 121
+        assert 'is not the one in which the job began' in done.output
+        assert (site.root / 'moved' / 'x').exists()
+        assert (site.job / 'x').exists()
+    assert (site.submit / 'x').exists()

@@ -115,17 +115,40 @@ def test_script_is_terminated_during_a_copy(site: Site) -> None:
     assert list(site.job.iterdir()) == []
 
 
-def test_script_that_traps_the_signal_says_what_it_could_not_stage(site: Site) -> None:
+TRAP = "trap '_PSIJ_JOB_CANCELED=1' TERM"
+
+
+def test_what_follows_the_job_is_not_interrupted(site: Site) -> None:
+    """After a signal that comes during a stage-out, all is done that was to be done before it."""
+    for name in ('first', 'second', 'canceled', 'rubbish'):
+        (site.job / name).write_text('data')
+    flags = {'first': 2, 'second': 2, 'canceled': 8}
+    staging = {
+        'directory': str(site.job),
+        'stage_out': [{'source': n, 'target': str(site.submit / n), 'mode': 1, 'flags': f} for n, f in flags.items()],
+        'cleanup': ['rubbish'],
+        'cleanup_flags': 2,
+    }
+    script = site.write(staging, before=TRAP)
+    assert terminate_during_copy(script, site.job / 'first')[:2] == (0, '')
+    assert sorted(path.name for path in site.submit.iterdir()) == ['first', 'second']
+    assert not (site.job / 'rubbish').exists()
+
+
+def test_a_signal_while_files_are_staged_in(site: Site) -> None:
+    """Nothing more is staged in; how the job goes on is for the script that traps the signal."""
+    (site.submit / 'in').write_text('data')
     (site.job / 'out').write_text('data')
-    item = {'source': 'out', 'target': str(site.submit / 'x'), 'mode': 1, 'flags': 14}
-    script = site.write({'directory': str(site.job), 'stage_out': [item]}, before="trap '_PSIJ_JOB_CANCELED=1' TERM")
-    code, output, _ = terminate_during_copy(script, site.job / 'out')
-    assert code == 121
-    assert output.splitlines() == [
-        f'Failed to stage "out" to "{site.submit}/x": interrupted',
-        'The job ended with exit code 0, but not all of its files could be staged out.',
-    ]
-    assert list(site.submit.iterdir()) == []
+    item = {'source': str(site.submit / 'in'), 'target': 'x', 'mode': 1}
+    staging = {
+        'directory': str(site.job),
+        'stage_in': [item, {**item, 'target': 'y'}],
+        'stage_out': [{'source': 'out', 'target': str(site.submit / 'out'), 'mode': 1, 'flags': 8}],
+    }
+    script = site.write(staging, '(exit 143)', before=TRAP)
+    assert terminate_during_copy(script, site.submit / 'in')[:2] == (143, '')
+    assert [path.name for path in site.job.iterdir()] == ['out']
+    assert (site.submit / 'out').exists()
 
 
 @pytest.mark.parametrize('mode', COPIES, ids=str)
@@ -286,7 +309,7 @@ def test_target_of_somebody_else(user_site: Site, other_file_system: Path, mode:
         ("'' ''", ''),
         ('file localhost:80', ''),
         ('ftp localhost', 'ftp staging is not supported\n'),
-        ("'' elsewhere", 'The host can only be localhost, not "elsewhere"\n'),
+        ("'' elsewhere", 'The host, if specified, must be "localhost". Got "elsewhere".\n'),
     ],
 )
 def test_locations_in_templates_of_others(site: Site, words: str, said: str) -> None:

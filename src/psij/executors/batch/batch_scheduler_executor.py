@@ -41,7 +41,6 @@ from psij.job_launcher import Launcher
 from psij.job_spec import JobSpec
 from psij.job_state import JobState
 from psij.job_status import JobStatus
-from psij.launchers.script_based_launcher import nothing_deployed
 
 __all__ = [
     'FUNCTION_LIBRARY',
@@ -462,8 +461,7 @@ class BatchSchedulerExecutor(JobExecutor):
         spec = self._check_job(job)
         self._release_job(job)
         self._check_spec(job, spec)
-        with nothing_deployed():
-            context = self._create_script_context(job)
+        context = self._create_script_context(job)
         psij = context.get('psij')
         if not environment and isinstance(psij, dict) and psij.get('inherited'):
             psij['inherited'] = '# (not shown)'

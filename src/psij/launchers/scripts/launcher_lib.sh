@@ -80,7 +80,12 @@ _psij_end() {
 _psij_on_exit() {
     local code=$1 given=_PSI_J_${_psij_phase^^}
     [[ $_psij_phase ]] || return 0
-    [[ $code == 0 ]] || echo "psij: the $_psij_phase script \"${!given}\" ended the job with exit code $code" >&2
+    if [[ $code != 0 ]]; then
+        echo "psij: the $_psij_phase script \"${!given}\" ended the job with exit code $code" >&2
+    elif [[ $_psij_phase == pre_launch ]]; then
+        echo "psij: the pre_launch script \"${!given}\" ended the job before the executable was started" >&2
+        code=1
+    fi
     launcher_exit "$code"
 }
 
@@ -164,8 +169,13 @@ _psij_is_missing() {
         reason='Permission denied'
     else
         IFS= read -r -n 256 line 2>/dev/null <"$file" || :
-        [[ $line =~ ^'#!'[[:blank:]]*([^[:blank:]]+) && ! -x ${BASH_REMATCH[1]} ]] || return 1
-        printf -v reason 'bad interpreter %q' "${BASH_REMATCH[1]}"  # %q shows the \r of DOS files
+        if [[ $line =~ ^'#!'[[:blank:]]*([^[:blank:]]+) && ! -x ${BASH_REMATCH[1]} ]]; then
+            printf -v reason 'bad interpreter %q' "${BASH_REMATCH[1]}"  # %q shows the \r of DOS files
+        elif ! /bin/bash -p -c : "${_psij_command[@]}" &>/dev/null; then
+            reason='Argument list too long'  # or the environment: nothing can be run with them
+        else
+            return 1
+        fi
     fi
 }
 

@@ -381,7 +381,7 @@ def _may_have_entry_points(entry: str, group: bytes) -> bool:
 
 def _descriptor_files() -> Iterator[tuple[str, str]]:
     """Yield the descriptor files on ``sys.path``, each with the entry under which it stands."""
-    for root in dict.fromkeys(os.path.realpath(entry or os.curdir) for entry in sys.path):
+    for root in dict.fromkeys(_absolute(sys.path)):
         directory = os.path.join(root, DESCRIPTOR_DIRECTORY)
         try:
             names = sorted(os.listdir(directory))
@@ -390,6 +390,14 @@ def _descriptor_files() -> Iterator[tuple[str, str]]:
         for name in names:
             if name.endswith('.py') and name != '__init__.py':
                 yield os.path.join(directory, name), root
+
+
+def _absolute(entries: Iterable[str]) -> Iterator[str]:
+    for entry in entries:
+        try:
+            yield os.path.realpath(entry or os.curdir)
+        except FileNotFoundError:  # it is relative, and the current directory has been removed
+            pass
 
 
 def _descriptors(file: str, variable: str) -> Iterator[Descriptor]:

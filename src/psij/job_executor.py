@@ -162,7 +162,9 @@ class JobExecutor(ABC):
         ValueError
             If another file has registered the same name and version.
         """
-        _registry().register(desc, root)
+        registry = _registry()
+        registry.plugins()  # those that are there already come first
+        registry.register(desc, root)
 
     @staticmethod
     def get_executor_names() -> Set[str]:

@@ -84,7 +84,9 @@ class Launcher(ABC):
         ValueError
             If another file has registered the same name and version.
         """
-        _registry().register(desc, root)
+        registry = _registry()
+        registry.plugins()  # those that are there already come first
+        registry.register(desc, root)
 
     @staticmethod
     def get_launcher_names() -> Set[str]:

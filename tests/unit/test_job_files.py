@@ -53,6 +53,17 @@ def test_the_directory_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: 
         job_files.private_directory(tmp_path)
 
 
+def test_a_link_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would make us change what it leads to, and could be changed at any time."""
+    (tmp_path / 'mine').mkdir(mode=0o755)
+    (tmp_path / 'link').symlink_to('mine')
+    assert job_files.private_directory(tmp_path / 'link').stat().st_mode & 0o777 == 0o700
+    lstat = os.lstat
+    monkeypatch.setattr(os, 'lstat', lambda path: os.stat_result((*lstat(path)[:4], 4711, *lstat(path)[5:])))
+    with pytest.raises(SubmitException, match=r'link of another user \(uid 4711\)'):
+        job_files.private_directory(tmp_path / 'link')
+
+
 def test_the_encoding_is_that_of_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a locale that is not UTF-8."""
     monkeypatch.setattr(os, 'fsencode', lambda text: text.encode('iso-8859-1', 'surrogateescape'))

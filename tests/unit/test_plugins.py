@@ -10,13 +10,14 @@ import sys
 import threading
 import zipfile
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Optional
 
 import pytest
 from packaging.version import Version
 
-from psij import Descriptor, JobExecutor, JobExecutorConfig, Launcher, _builtins, _plugins
+from psij import Descriptor, Job, JobExecutor, JobExecutorConfig, JobSpec, Launcher, _builtins, _plugins
 from psij._plugins import Plugin, Registry
 
 EXECUTOR = """
@@ -555,6 +556,47 @@ def test_registering(site: Site, register: Any, words: str) -> None:
     with pytest.raises(ValueError, match='already registered') as raised:
         register(other, str(site.path))
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize('register', [JobExecutor.register_executor, Launcher.register_launcher])
+def test_registering_before_anybody_has_asked(site: Site, register: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the library brings is there already."""
+    registry = _plugins.executors if register is JobExecutor.register_executor else _plugins.launchers
+    plugin = registry.plugins()[0]
+    monkeypatch.setattr(registry, '_plugins', [])
+    monkeypatch.setattr(registry, '_scanned', None)
+    with pytest.raises(ValueError, match='already registered'):
+        register(Descriptor(plugin.name, plugin.version, 'acme_mine.E'), str(site.path))
+
+
+def test_a_current_directory_that_was_removed(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / 'gone'
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    sys.path.insert(0, '')
+    site.executor('acme_there', 'E')
+    site.describe('d', 'there', 'acme_there.E')
+    assert JobExecutor.get_instance('there').name == 'there'
+
+
+def test_a_launcher_inside_psij_launchers(site: Site, tmp_path: Path) -> None:
+    """Its script, which is not ours, is run and not sourced."""
+    site.write('psij/launchers/acme_launch.sh', 'source "$(dirname "$0")/launcher_lib.sh"\n"$@" > "$_PSI_J_STDOUT"\n')
+    site.write(
+        'psij/launchers/acme_launch.py',
+        'from pathlib import Path\nfrom psij.launchers.script_based_launcher import ScriptBasedLauncher\n'
+        'class L(ScriptBasedLauncher):\n    def __init__(self, config=None):\n'
+        "        super().__init__(Path(__file__).with_suffix('.sh'), config)\n",
+    )
+    site.describe('d', 'acme_launch', 'psij.launchers.acme_launch.L', kind='LAUNCHERS')
+    spec = JobSpec('/bin/echo', ['hello'], stdout_path=tmp_path / 'out', launcher='acme_launch')
+    job = Job(spec)
+    JobExecutor.get_instance('local').submit(job)
+    status = job.wait(timedelta(seconds=30))
+    assert status is not None
+    assert status.exit_code == 0, status
+    assert (tmp_path / 'out').read_text() == 'hello\n'
 
 
 def test_of_two_descriptors_the_first_counts(site: Site, caplog: pytest.LogCaptureFixture) -> None:

@@ -31,6 +31,9 @@ def private_directory(path: Path) -> Path:
         around = os.stat(path.parent)
         if around.st_mode & stat.S_IWOTH and not around.st_mode & stat.S_ISVTX:
             raise PermissionError(1, f'Everybody can replace it, since everybody can write to {path.parent}', str(path))
+        link = os.lstat(path)
+        if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.geteuid()):
+            raise PermissionError(1, f'It is a link of another user (uid {link.st_uid})', str(path))
         facts = os.stat(path)
         if not stat.S_ISDIR(facts.st_mode):
             raise NotADirectoryError(20, 'Not a directory', str(path))
@@ -193,7 +196,7 @@ def remove_old(directory: Path) -> None:
     import filelock
 
     try:
-        with filelock.FileLock(str(directory / '.lock'), timeout=0):
+        with filelock.FileLock(str(directory / '.lock'), timeout=0, mode=0o600):
             with os.scandir(directory) as entries:
                 remove(entry.path for entry in list(entries) if _is_left_over(entry, now))
             stamp.touch(0o600)

@@ -123,7 +123,7 @@ def _failed(
 
 def _message(verdict: Optional[JobStatus], code: Optional[int], reason: str, output: Optional[str], told: bool) -> str:
     """Return the text that helps most: what was printed for an exit code, else what the scheduler says."""
-    printed = _without_marker(output)
+    printed = without_markers(output or '')
     if reason in ('exit_code', 'signal') and code:
         return printed or describe_exit(code)
     if verdict is not None and verdict.message:
@@ -142,9 +142,8 @@ def _native(verdict: JobStatus) -> str:
     return f' (state {state})' if state else ''
 
 
-def _without_marker(output: Optional[str]) -> str:
+def without_markers(text: str) -> str:
     """Return what a script printed; those for earlier versions end with a line that says that they are done."""
-    text = output or ''
     for marker in ('_PSIJ_SCRIPT_DONE\n', '_PSI_J_LAUNCHER_DONE\n'):
         text = text.replace(marker, '')
     return text.strip()

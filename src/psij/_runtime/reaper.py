@@ -7,6 +7,7 @@ remaining processes ten times a second.
 
 from __future__ import annotations
 
+import atexit
 import os
 import resource
 import signal
@@ -25,6 +26,7 @@ _STATUS_INTERVAL = 0.01  # seconds between two looks for the end status of someb
 _STATUS_PATIENCE = 1.0  # seconds until it is given up
 _FIRST_SWEEP = 0.005  # seconds; stops that come together share one look at all processes of the machine
 _LONGEST_SWEEP = 0.1  # seconds between two such looks
+_EXIT_PATIENCE = 2.0  # seconds of the time of grace that the end of the program waits for
 _SWEEP_PATIENCE = 2.0  # seconds to wait until killed processes are gone
 
 Listener = Callable[['Process'], None]
@@ -53,6 +55,7 @@ class Process:
         'exit_code',
         'family',
         'fd',
+        'has_own_grace',
         'identity',
         'kill_at',
         'leader',
@@ -75,6 +78,7 @@ class Process:
         self.patient_until: Optional[float] = None  # the time at which looking for the exit status is given up
         self.stop_reason: Optional[str] = None
         self.family: set[process_tree.ProcessId] = set()
+        self.has_own_grace = False  # more time than what it started, to come to an end
         self.kill_at = 0.0  # the time from which on nothing of a stopped process's family may be left
         self.timer: Optional[Timer] = None
 
@@ -102,6 +106,7 @@ class Reaper:
         self._polling = False
         self._sweeping: list[Process] = []
         self._sweep_delay = _FIRST_SWEEP
+        self._kills_at_exit = False
 
     def watch_child(self, pid: int, listener: Listener) -> Process:
         """Watch a child that nobody else waits for; `listener` is called on the reaper's thread when it has ended.
@@ -260,7 +265,11 @@ class Reaper:
                 return False
             if process.stop_reason is not None:
                 return True
+            if not self._kills_at_exit:
+                self._kills_at_exit = True
+                atexit.register(self._kill_the_stopped)
             process.stop_reason = reason
+            process.has_own_grace = own_grace is not None
             process.kill_at = time.monotonic() + grace
             self._signal(process, signal.SIGTERM)
         process.timer = self.loop.call_later(own_grace or grace, lambda: self._kill(process))
@@ -270,6 +279,27 @@ class Reaper:
         with self._lock:
             if not self._has_ended(process):
                 self._signal(process, signal.SIGKILL)
+
+    def _kill_the_stopped(self) -> None:
+        """Do at the end of the program what nobody will do later: kill what was told to end and has not.
+
+        What has time to come to an end of its own, scripts that stage files, is left to itself.
+        """
+        patience = time.monotonic() + _EXIT_PATIENCE
+        stopped = self._stopped()
+        while stopped and time.monotonic() < min(patience, max(process.kill_at for process in stopped)):
+            time.sleep(_STATUS_INTERVAL)
+            stopped = self._stopped()
+        for process in stopped:
+            self._kill(process)
+            process_tree.send(signal.SIGKILL, (member.pid for member in process_tree.alive(process.family)))
+
+    def _stopped(self) -> list[Process]:
+        return [
+            process
+            for process in list(self._live.values())
+            if process.stop_reason is not None and not process.has_own_grace
+        ]
 
     def kill_descendants(self, process: Process) -> None:
         """End all that a process has started, at once, but not the process itself."""
@@ -345,6 +375,7 @@ class Reaper:
 
     def abandon(self) -> None:
         """Close what a forked child has inherited; the parent goes on watching its processes."""
+        atexit.unregister(self._kill_the_stopped)
         for process in self._live.values():
             if process.fd >= 0:
                 os.close(process.fd)

@@ -25,7 +25,11 @@ def submit_directory() -> Path:
     try:
         return Path.cwd()
     except FileNotFoundError as ex:
-        raise SubmitException('The current directory of this program does not exist any more.', ex) from ex
+        raise SubmitException(
+            'The working directory of this program does not exist any more. Change to another one before submitting '
+            'jobs that need a script.',
+            ex,
+        ) from ex
 
 
 class Reporting(NamedTuple):

@@ -21,8 +21,9 @@ from psij._log import lazy_logger
 from psij._runtime import environment, job_files, process_tree
 from psij._runtime.event_loop import Timer
 from psij._runtime.interrupt import DeferredInterrupt
-from psij._runtime.outcome import describe_exit, signal_name
+from psij._runtime.outcome import describe_exit, signal_name, without_markers
 from psij._runtime.reaper import Process, reaper
+from psij._runtime.script_context import submit_directory
 from psij._runtime.spawn import Streams, spawn
 from psij._runtime.status_channel import Report, Secret, StatusChannel
 from psij.exceptions import InvalidJobException, SubmitException
@@ -203,15 +204,15 @@ class LocalJobExecutor(JobExecutor):
             'launched': not staged and not once,
             'launch_command': command,
             # a script of ours can be sourced, which saves a second shell; of others we do not know
-            'launch_in_shell': type(launcher).__module__.startswith('psij.launchers.')
-            and isinstance(launcher, ScriptBasedLauncher)
+            'launch_in_shell': isinstance(launcher, ScriptBasedLauncher)
+            and launcher.is_ours
             and command[0] == '/bin/bash',
             'launch_arguments': command[1:],
         }
         if staged:
             from psij._runtime.staging import staging_context
 
-            data['staging'] = staging_context(spec, Path(_submit_directory()))
+            data['staging'] = staging_context(spec, submit_directory())
             data.update(run.open_channel())
         text = io.StringIO()
         self._script_generator().generate_submit_script(job, {'job': job, 'psij': data}, text)
@@ -298,18 +299,6 @@ def _is_staged_script(pid: int) -> bool:
     return len(arguments) == 2 and arguments[0] == '/bin/bash' and arguments[1].endswith(STAGED_SUFFIX)
 
 
-def _submit_directory() -> str:
-    """Return the directory of this program, to which it gives its scripts relative paths."""
-    try:
-        return os.getcwd()
-    except FileNotFoundError as ex:
-        raise SubmitException(
-            'The working directory of this program does not exist any more. Change to another one before submitting '
-            'jobs that need a script.',
-            ex,
-        ) from ex
-
-
 def _once(spec: JobSpec, command: List[str]) -> str:
     """Return assignments for a script that does what the command of the launcher ``single`` does.
 
@@ -318,7 +307,7 @@ def _once(spec: JobSpec, command: List[str]) -> str:
     script, *given = command[1:9]
     names = ('job_id', 'log_file', 'pre_launch', 'post_launch', 'stdin', 'stdout', 'stderr')
     variables = {f'_PSI_J_{name.upper()}': value for name, value in zip(names, given)}
-    directory = os.path.join(_submit_directory(), spec.directory or '')
+    directory = os.path.join(submit_directory(), spec.directory or '')
     for name, path in zip(names[2:], given[2:]):
         variables[f'_psij_{name}'] = path and os.path.join(directory, path)
     variables['_psij_job_directory'] = directory
@@ -513,7 +502,8 @@ class _Run:
 
     def _read_output(self, process: Process) -> Optional[str]:
         """Return what the script has printed, if it is needed."""
-        return None if self._output is None or process.exit_code == 0 else job_files.read_end(self._output)
+        text = None if self._output is None or process.exit_code == 0 else job_files.read_end(self._output)
+        return text and without_markers(text)
 
     def _end(self, status: JobStatus) -> None:
         self.discard()

@@ -61,6 +61,11 @@ class ScriptBasedLauncher(Launcher):
         self._script_path = Path(script_path)
         self._deployed: Optional[Tuple[Path, str]] = None
 
+    @property
+    def is_ours(self) -> bool:
+        """True if the script is one of this library, and not of a plugin."""
+        return self._script_path.parent == SCRIPTS
+
     def get_launch_command(self, job: Job, log_file: Union[str, Path, None] = None) -> List[str]:
         """Return the command that starts the processes of a job inside its allocation.
 

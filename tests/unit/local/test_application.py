@@ -175,6 +175,20 @@ def test_jobs_go_on_when_the_program_ends(local: Local, end: str) -> None:
         os.kill(pid, 9)
 
 
+def test_canceled_jobs_do_not_go_on_when_the_program_ends(local: Local) -> None:
+    """Nobody would kill later what ignores the signal to end."""
+    pids = local.directory / 'pids'
+    code = """
+        pids = Path(sys.argv[1])
+        job = submit(shell('trap "" TERM; (sleep 300; :) & echo $! $$ > ' + sys.argv[1] + '; wait'))
+        while not (pids.exists() and len(pids.read_text().split()) == 2):
+            time.sleep(0.001)
+        job.cancel()
+    """
+    application(code, pids, home=local.directory)
+    assert not any(map(runs, read_pids(pids, 2)))
+
+
 def test_the_end_of_the_program_in_the_middle_of_everything(tmp_path: Path) -> None:
     """Jobs that end, are submitted, canceled and called back just then change nothing."""
     code = """

@@ -26,7 +26,7 @@ def submit_directory() -> Path:
         return Path.cwd()
     except FileNotFoundError as ex:
         raise SubmitException(
-            'The working directory of this program does not exist any more. Change to another one before submitting '
+            'The current directory of this program does not exist any more. Change to another one before submitting '
             'jobs that need a script.',
             ex,
         ) from ex

@@ -215,7 +215,7 @@ def test_a_program_whose_directory_was_removed(local: Local, way: Way, monkeypat
         local.executor.submit(job)
         assert final(job).exit_code == 3
         job = Job(local.shell('true', directory=local.directory, cleanup={'x'}))
-    with pytest.raises(SubmitException, match='working directory of this program does not exist'):
+    with pytest.raises(SubmitException, match='current directory of this program does not exist'):
         local.executor.submit(job)
     assert job.status.state is JobState.NEW
     assert local.left_files() == []

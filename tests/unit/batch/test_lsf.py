@@ -638,6 +638,7 @@ HOSTILE = hostile(
 @given(argument=TEXT | HOSTILE, value=TEXT | HOSTILE, name=TEXT | HOSTILE)
 @example('x\n#BSUB -q short\ny', 'x\n_USER_SCRIPT_\ntouch pwned\n)\n', 'BSUB')
 @example('x\n_USER_SCRIPT_\ntouch pwned\n)\n', 'x\n#BSUB -q short\ny', '_USER_SCRIPT_')
+@example('', '', '"\'')
 def test_rendered_script_passes_values_on_unchanged(
     executor: LsfJobExecutor, tmp_path: Path, argument: str, value: str, name: str
 ) -> None:
@@ -647,7 +648,7 @@ def test_rendered_script_passes_values_on_unchanged(
     spec = JobSpec('python3', ['-c', program, argument], name=name, environment={'VALUE': value}, stdout_path=output)
     assert options(executor, spec) == {**options(executor, JobSpec('python3')), 'J': lsf_name(name)}
     script = unwrapped(executor.render_submit_script(Job(spec)), tmp_path)
-    assert read_directives(script).count('-J') == 1
+    assert read_directives(script).count('-J') <= 1  # none if the name is an argument of bsub
     assert run_script(executor, spec, tmp_path) == ''
     assert eval(output.read_text()) == [argument, value, name]
     assert not (tmp_path / 'pwned').exists()
@@ -689,7 +690,7 @@ def test_no_field_is_a_directive_or_the_end_of_the_script(executor: LsfJobExecut
     head, _, rest = script.partition('\nexport PSIJ_JOB_NAME=')
     assert 'BSUB' in head
     assert not re.search(r'BSUB|\\\nUB|_USER_SCRIPT_', rest)
-    assert read_directives(script).count('-J') == 1
+    assert read_directives(script).count('-J') <= 1  # none if the name is an argument of bsub
 
 
 def test_variable_with_the_name_of_a_directive(executor: LsfJobExecutor, tmp_path: Path) -> None:
